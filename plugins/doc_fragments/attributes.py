@@ -62,10 +62,10 @@ attributes:
     platforms: linux
     details: Needs libvirt 9.0 or newer with the QEMU driver.
   action_group:
-    description: Use C(group/trustedvm.libvirt.host) in C(module_defaults) to set defaults for this module.
+    description: Use C(group/trustedvm.libvirt.libvirt) in C(module_defaults) to set defaults for this module.
     support: full
     membership:
-      - trustedvm.libvirt.host
+      - trustedvm.libvirt.libvirt
 """
 
     # Of the modules that run on the controller and need no connection to a host.
