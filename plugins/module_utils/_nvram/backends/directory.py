@@ -1,0 +1,240 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+"""NVRAM volumes as files: a directory on the host, NFS or any shared mount."""
+
+import errno
+import os
+import stat
+import tempfile
+import time
+from contextlib import contextmanager
+from typing import Iterator, Optional
+
+from ..._core.errors import TrustedVMError
+from ..volume import HEADER_SIZE, Facts
+
+SUFFIX = ".fd"
+COPY_INFIX = ".before-reset-"
+
+# The VM's user needs to get to the file, which libvirt hands to it at start; nobody has to list it.
+DIRECTORY_MODE = 0o711
+FILE_MODE = 0o600
+
+
+class DirectoryBackend:
+    """Files below a directory that exists; ``nvram/<uuid>/`` below it is made as needed."""
+
+    name = "directory"
+
+    def require_room(self, path: str, size: int) -> None:
+        """Raise ``nvram_storage_unsuitable`` where the file cannot be made; changes nothing."""
+        base = nearest_directory(path)
+        if not os.path.isdir(base):
+            raise unsuitable(path, "%s is not a directory" % base)
+        if not os.access(base, os.W_OK | os.X_OK):
+            raise unsuitable(path, "%s cannot be written to" % base)
+        room = os.statvfs(base)
+        if room.f_flag & os.ST_RDONLY:
+            raise unsuitable(path, "the file system of %s is read-only" % base)
+        if room.f_bavail * room.f_frsize < size:
+            raise unsuitable(path, "the file system of %s has less than %d bytes free" % (base, size))
+
+    def probe(self, path: str) -> Facts:
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return Facts(exists=False)
+        except NotADirectoryError:
+            return Facts(exists=False)
+        except OSError as error:
+            return Facts(exists=True, header=None, problem=error.strerror)
+        if not stat.S_ISREG(status.st_mode):
+            return Facts(exists=True, size=status.st_size, header=None, regular=False, problem=_kind(status.st_mode))
+        try:
+            with open(path, "rb") as stream:
+                return Facts(exists=True, size=status.st_size, header=stream.read(HEADER_SIZE))
+        except OSError as error:
+            return Facts(exists=True, size=status.st_size, header=None, problem=error.strerror)
+
+    def read(self, path: str) -> bytes:
+        with open(path, "rb") as stream:
+            return stream.read()
+
+    def create(self, path: str, content: bytes) -> None:
+        self._make_directories(path)
+        with _written_beside(path, content) as temporary:
+            try:
+                _publish(temporary, path)
+            except FileExistsError:
+                raise TrustedVMError(
+                    "nvram_exists",
+                    "NVRAM volume %s appeared while it was about to be made" % path,
+                    hint="Run again: the volume that is there is never written over",
+                ) from None
+        _sync_directory(os.path.dirname(path))
+
+    def replace(self, path: str, content: bytes, keep_copy: bool) -> Optional[str]:
+        copy = None
+        with _written_beside(path, content) as temporary:
+            _take_owner(path, temporary)
+            if keep_copy:
+                copy = self._next_copy(path)
+                _publish(path, copy, keep_source=True)
+            os.replace(temporary, path)
+        _sync_directory(os.path.dirname(path))
+        return copy
+
+    def remove(self, path: str) -> None:
+        """Remove the file and the VM's directory if nothing is left in it; gone is fine."""
+        try:
+            os.unlink(path)
+        except FileNotFoundError:
+            return
+        try:
+            # Ours has the VM's UUID for a name, as the file; another directory is not ours to remove.
+            if os.path.basename(os.path.dirname(path)) + SUFFIX == os.path.basename(path):
+                os.rmdir(os.path.dirname(path))
+        except OSError:
+            pass
+
+    def copies(self, path: str) -> list[str]:
+        return [entry for entry in _entries(os.path.dirname(path)) if entry.startswith(path + COPY_INFIX)]
+
+    def drop_copies(self, path: str) -> None:
+        for copy in self.copies(path):
+            os.unlink(copy)
+
+    def strays(self, path: str) -> list[str]:
+        """Other ``.fd`` files in the volume's own directory, if that directory is one VM's."""
+        directory = os.path.dirname(path)
+        if os.path.basename(directory) + SUFFIX != os.path.basename(path):
+            return []
+        return [entry for entry in _entries(directory) if entry != path and entry.endswith(SUFFIX)]
+
+    def volumes_below(self, directory: str) -> list[str]:
+        """All ``.fd`` files of a directory and of the VMs' directories in it."""
+        found = []
+        for entry in _entries(directory):
+            inner = _entries(entry) if os.path.isdir(entry) else [entry]
+            found += [name for name in inner if name.endswith(SUFFIX) and os.path.isfile(name)]
+        return found
+
+    def _make_directories(self, path: str) -> None:
+        missing = []
+        directory = os.path.dirname(path)
+        while directory and not os.path.isdir(directory):
+            missing.append(directory)
+            directory = os.path.dirname(directory)
+        for directory in reversed(missing):
+            try:
+                os.mkdir(directory, DIRECTORY_MODE)
+                # mkdir's mode is cut by the umask, and a VM's user could not get to its file.
+                os.chmod(directory, DIRECTORY_MODE)
+            except FileExistsError:
+                pass
+
+    def _next_copy(self, path: str) -> str:
+        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+        copy = path + COPY_INFIX + stamp
+        number = 1
+        while os.path.lexists(copy):
+            number += 1
+            copy = "%s%s%s-%d" % (path, COPY_INFIX, stamp, number)
+        return copy
+
+
+def nearest_directory(path: str) -> str:
+    """The directory that has to be there: ``nvram/<uuid>`` and anything else of ours is made below it."""
+    directory = os.path.dirname(path)
+    if os.path.isdir(directory):
+        return directory
+    stem = os.path.basename(path)[: -len(SUFFIX)]
+    if os.path.basename(directory) == stem:
+        directory = os.path.dirname(directory)
+        if not os.path.isdir(directory) and os.path.basename(directory) == "nvram":
+            directory = os.path.dirname(directory)
+    return directory
+
+
+def unsuitable(path: str, found: str) -> TrustedVMError:
+    return TrustedVMError(
+        "nvram_storage_unsuitable",
+        "The storage cannot hold NVRAM volume %s" % path,
+        found=found,
+        wanted="a writable directory: on the host, NFS or another shared mount, or a pool of type dir or netfs",
+        hint="Name one with nvram.directory, or the file with nvram.path",
+    )
+
+
+@contextmanager
+def _written_beside(path: str, content: bytes) -> Iterator[str]:
+    """A complete, synced temporary file in the same directory, removed if it was not used."""
+    descriptor, temporary = tempfile.mkstemp(prefix=".nvram-", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            os.fchmod(descriptor, FILE_MODE)
+            stream.write(content)
+            stream.flush()
+            os.fsync(descriptor)
+        yield temporary
+    finally:
+        try:
+            os.unlink(temporary)
+        except FileNotFoundError:
+            pass
+
+
+def _publish(source: str, target: str, keep_source: bool = False) -> None:
+    """Give a file its name without ever replacing another; FileExistsError where the name is taken."""
+    try:
+        os.link(source, target)
+        return
+    except OSError as error:
+        # Some network and FUSE file systems have no hard links.
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
+            raise
+    with open(source, "rb") as stream:
+        content = stream.read()
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
+    with os.fdopen(descriptor, "wb") as copy:
+        copy.write(content)
+        copy.flush()
+        os.fsync(descriptor)
+    if not keep_source:
+        os.unlink(source)
+
+
+def _take_owner(path: str, temporary: str) -> None:
+    """A shared storage without root access leaves the owner to whoever made the file."""
+    try:
+        status = os.stat(path)
+        os.chown(temporary, status.st_uid, status.st_gid)
+    except OSError:
+        pass
+
+
+def _sync_directory(directory: str) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    except OSError:
+        # Not every file system can sync a directory; the rename itself is done.
+        pass
+    finally:
+        os.close(descriptor)
+
+
+def _entries(directory: str) -> list[str]:
+    try:
+        return [os.path.join(directory, name) for name in sorted(os.listdir(directory))]
+    except OSError:
+        return []
+
+
+def _kind(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "a directory"
+    return "a block device" if stat.S_ISBLK(mode) else "a special file"
