@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+"""Marks in a domain's ``<metadata>``: that the VM has run with a TPM state and an NVRAM volume.
+
+libvirt makes a new TPM, or copies a new NVRAM, where the old one is missing at start. The mark
+travels with the definition, also to another host, so that such a start can be refused anywhere.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from .._core.deps import etree, libvirt
+
+NAMESPACE = "https://github.com/trustedvm/trustedvm.libvirt/domain/1"
+PREFIX = "trustedvm"
+_ROOT = "{%s}vm" % NAMESPACE
+_TPM = "{%s}tpm" % NAMESPACE
+_NVRAM = "{%s}nvram" % NAMESPACE
+_DEFINITION = "{%s}definition" % NAMESPACE
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What is known of a VM's past.
+
+    Attributes:
+        tpm_state: a TPM state was made for it.
+        nvram: it has run with an NVRAM volume.
+        source_digest: SHA-256 of the user's own XML that the definition was made from.
+    """
+
+    tpm_state: bool = False
+    nvram: bool = False
+    source_digest: Optional[str] = None
+
+    def as_result(self) -> dict[str, bool]:
+        return {"tpm_state": self.tpm_state, "nvram": self.nvram}
+
+
+def read_marks(tree: Any) -> Marks:
+    """The marks in a parsed ``<domain>``."""
+    root = tree.find("metadata/%s" % _ROOT)
+    if root is None:
+        return Marks()
+    tpm, nvram, source = root.find(_TPM), root.find(_NVRAM), root.find(_DEFINITION)
+    return Marks(
+        tpm_state=tpm is not None and tpm.get("state") == "made",
+        nvram=nvram is not None and nvram.get("state") == "used",
+        source_digest=None if source is None else source.get("sha256"),
+    )
+
+
+def write_marks(tree: Any, marks: Marks) -> None:
+    """Put the marks into a parsed ``<domain>`` that is about to be defined, in place."""
+    metadata = tree.find("metadata")
+    if metadata is not None:
+        for old in metadata.findall(_ROOT):
+            metadata.remove(old)
+    if marks == Marks():
+        return
+    if metadata is None:
+        metadata = etree.Element("metadata")
+        tree.insert(_metadata_position(tree), metadata)
+    metadata.append(_element(marks))
+
+
+def set_marks(domain: Any, tree: Any, tpm_state: Optional[bool] = None, nvram: Optional[bool] = None) -> bool:
+    """Change marks of a defined domain, running or not; None leaves one as it is.
+
+    Returns:
+        Whether anything had to be written.
+    """
+    found = read_marks(tree)
+    wanted = Marks(
+        tpm_state=found.tpm_state if tpm_state is None else tpm_state,
+        nvram=found.nvram if nvram is None else nvram,
+        source_digest=found.source_digest,
+    )
+    if wanted == found:
+        return False
+    text = None if wanted == Marks() else etree.tostring(_element(wanted), encoding="unicode")
+    flags = libvirt.VIR_DOMAIN_AFFECT_CURRENT
+    if domain.isPersistent():
+        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        if domain.isActive():
+            flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+    domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, flags)
+    return True
+
+
+def _element(marks: Marks) -> Any:
+    root = etree.Element(_ROOT, nsmap={PREFIX: NAMESPACE})
+    if marks.tpm_state:
+        etree.SubElement(root, _TPM, state="made")
+    if marks.nvram:
+        etree.SubElement(root, _NVRAM, state="used")
+    if marks.source_digest:
+        etree.SubElement(root, _DEFINITION, sha256=marks.source_digest)
+    return root
+
+
+def _metadata_position(tree: Any) -> int:
+    for index, child in enumerate(tree):
+        if child.tag in ("name", "uuid", "genid", "title", "description"):
+            continue
+        return index
+    return len(tree)
