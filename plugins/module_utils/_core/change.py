@@ -38,8 +38,9 @@ class Change:
         subject: the fields that identify the item in ``results`` (vm, uuid, path…).
         before: the state found; an empty mapping is "absent". No key material.
         after: the state wanted, predicted exactly.
-        outcome: one word for what happens: created, updated, removed…; ignored when there
-            is nothing to do.
+        outcome: one word for what happens: created, updated, removed…
+        idle_outcome: the word when there is nothing to do: unchanged, or kept where something
+            was left alone on purpose.
         steps: what to do, in order; later steps may rely on earlier ones.
         details: more fields of the item's result; steps may fill them while they run.
         undo: for a step that fails: puts back what the earlier steps made, best effort.
@@ -50,6 +51,7 @@ class Change:
     before: Mapping[str, Any] = field(default_factory=dict)
     after: Mapping[str, Any] = field(default_factory=dict)
     outcome: str = "updated"
+    idle_outcome: str = UNCHANGED
     steps: list[Step] = field(default_factory=list)
     details: dict[str, Any] = field(default_factory=dict)
     undo: Optional[Callable[[], None]] = None
@@ -89,7 +91,7 @@ class Change:
             **self.subject,
             **self.details,
             "changed": self.changed,
-            "outcome": self.outcome if self.changed else UNCHANGED,
+            "outcome": self.outcome if self.changed else self.idle_outcome,
             "steps": [step.what for step in self.steps if step.counts],
         }
 

@@ -5,15 +5,39 @@ from __future__ import annotations
 
 """Opening libvirt, and turning its errors into ours."""
 
+import threading
 from contextlib import contextmanager
 from typing import Any, Iterator
+from urllib.parse import urlsplit
 
 from .deps import libvirt, require_libvirt
 from .errors import TrustedVMError
 
+_event_loop_lock = threading.Lock()
+_event_loop: list[threading.Thread] = []
+
 
 def _ignore_error(context: Any, error: Any) -> None:
     """libvirt prints each error to stderr unless a handler is set; we report them ourselves."""
+
+
+def _run_event_loop() -> None:
+    """An embedded driver (``qemu:///embed?root=DIR``) works inside this process and needs its events.
+
+    The loop must be registered before the connection is opened; it ends with the process.
+    """
+    with _event_loop_lock:
+        if _event_loop:
+            return
+        libvirt.virEventRegisterDefaultImpl()
+        thread = threading.Thread(target=_event_loop_body, name="libvirt-events", daemon=True)
+        _event_loop.append(thread)
+        thread.start()
+
+
+def _event_loop_body() -> None:
+    while True:
+        libvirt.virEventRunDefaultImpl()
 
 
 @contextmanager
@@ -25,6 +49,8 @@ def open_connection(uri: str, readonly: bool = False) -> Iterator[Any]:
     """
     require_libvirt()
     libvirt.registerErrorHandler(_ignore_error, None)
+    if urlsplit(uri).path == "/embed":
+        _run_event_loop()
     try:
         connection = libvirt.openReadOnly(uri) if readonly else libvirt.open(uri)
     except libvirt.libvirtError as error:

@@ -76,6 +76,8 @@ def _converge(item, plan, subject, host, check_mode):  # type: ignore[no-untyped
         return change.result(), change.diff()
     except TrustedVMError as error:
         failure = error
+    except OSError as error:
+        failure = host_file_failure(error)
     except Exception as error:
         if libvirt is None or not isinstance(error, libvirt.libvirtError):
             raise
@@ -87,6 +89,15 @@ def _converge(item, plan, subject, host, check_mode):  # type: ignore[no-untyped
     if "undo_failed" in change.details:
         result["undo_failed"] = change.details["undo_failed"]
     return result, None
+
+
+def host_file_failure(error: OSError) -> TrustedVMError:
+    """What the operating system refused, with its own words and the path."""
+    return TrustedVMError(
+        "host_file_error",
+        "The host refused access to a file: %s" % error,
+        hint="See the file's owner, its mode and the free space on the host; the module usually runs as root",
+    )
 
 
 def failed_result(subject: Mapping[str, Any], error: TrustedVMError, host: str) -> dict[str, Any]:
