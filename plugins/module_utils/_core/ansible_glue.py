@@ -36,7 +36,12 @@ class ItemSpec:
 
     def argument_spec(self) -> dict[str, Any]:
         suboptions = {name: _without_default(spec) for name, spec in self.options.items()}
-        items = {"type": "list", "elements": "dict", "options": suboptions}
+        items = {
+            "type": "list",
+            "elements": "dict",
+            "options": suboptions,
+            "required_one_of": [tuple(self.identity)],
+        }
         return {**self.options, **self.extra, self.list_name: items}
 
     def module_arguments(self) -> dict[str, Any]:
