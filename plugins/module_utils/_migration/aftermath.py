@@ -1,0 +1,158 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+"""The look at both hosts after a migration: the proof that it worked, or what a failure left."""
+
+import os
+from typing import Any, Optional
+
+from .._core.deps import libvirt
+from .._core.errors import TrustedVMError
+from .destination import Destinations, unreachable, within
+from .request import Request
+from .sharing import exists_there
+from .survey import Survey
+
+STATES = {
+    "VIR_DOMAIN_RUNNING": "running",
+    "VIR_DOMAIN_BLOCKED": "running",
+    "VIR_DOMAIN_PAUSED": "paused",
+    "VIR_DOMAIN_SHUTDOWN": "shutting down",
+    "VIR_DOMAIN_SHUTOFF": "shut off",
+    "VIR_DOMAIN_CRASHED": "crashed",
+    "VIR_DOMAIN_PMSUSPENDED": "suspended",
+}
+
+
+def prove(survey: Survey, request: Request) -> tuple[Any, dict[str, Any]]:
+    """See that the VM runs on the destination and not here.
+
+    Returns:
+        The destination's ``virDomain`` and what is to be told of it.
+
+    Raises:
+        TrustedVMError: ``migration_unproven``: libvirt said that all went well, but it did not.
+    """
+    machine = survey.machine
+    uuid = machine.uuid if machine else ""
+    there = _find(survey.destination, uuid)
+    here = _find(survey.source, uuid)
+    wrong = []
+    if there is None or not there.isActive():
+        wrong.append("it does not run on %s" % survey.destination_host)
+    elif bool(there.isPersistent()) != request.persist_destination:
+        wrong.append("persistent on %s: %s" % (survey.destination_host, bool(there.isPersistent())))
+    if here is not None and here.isActive():
+        wrong.append("it still runs on %s" % survey.source_host)
+    if here is not None and request.undefine_source:
+        wrong.append("it is still defined on %s" % survey.source_host)
+    if wrong or there is None:
+        raise TrustedVMError(
+            "migration_unproven",
+            "libvirt reported a finished migration of VM '%s', but the hosts show something else" % request.vm,
+            found=", ".join(wrong),
+            wanted="running on %s only" % survey.destination_host,
+            hint="Look at the VM on both hosts (virsh dominfo) before anything else is done with it",
+            details={"running_on": running_on(here, there)},
+        )
+    return there, {"state": state_name(there), "persistent": bool(there.isPersistent())}
+
+
+def source_leftovers(survey: Survey) -> list[dict[str, str]]:
+    """Files of the VM that libvirt left on the source, and that are not the destination's as well.
+
+    The NVRAM file always stays. The TPM state stays with persistent_state='yes' and goes without
+    (both seen on 9.0.0, live and peer to peer with "undefine source").
+    """
+    machine = survey.machine
+    if machine is None or not survey.source_is_local:
+        return []
+    found = []
+    if machine.nvram and survey.nvram is not None and survey.nvram.shared is False and os.path.exists(machine.nvram):
+        found.append({"kind": "nvram", "path": machine.nvram})
+    state = machine.tpm_state
+    if state and survey.tpm_state is not None and survey.tpm_state.shared is False and os.path.exists(state.path):
+        found.append({"kind": "tpm_state", "path": state.path})
+    return found
+
+
+def after_failure(survey: Survey, request: Request, destinations: Destinations) -> dict[str, Any]:
+    """Where the VM is after a failure, and what the failure left on the destination.
+
+    Never raises: the first error is the one to report (requirement M4).
+    """
+    uri, seconds = request.destination_uri, request.connect_timeout
+    uuid = survey.machine.uuid if survey.machine else ""
+    try:
+        here: Optional[Any] = _find(survey.source, uuid)
+        here_active = here is not None and bool(here.isActive())
+    except libvirt.libvirtError:
+        return {"running_on": "unknown", "leftovers": []}
+    try:
+        fresh = destinations.again(uri, seconds)
+        return within(
+            seconds, lambda: _there_after_failure(survey, fresh, uuid, here), lambda why: unreachable(uri, why)
+        )
+    except (TrustedVMError, libvirt.libvirtError):
+        # A VM that runs here cannot run there: libvirt resumes it here only after giving up there.
+        return {"running_on": "source" if here_active else "unknown", "leftovers": []}
+
+
+def _there_after_failure(survey: Survey, destination: Any, uuid: str, here: Any) -> dict[str, Any]:
+    there = _find(destination, uuid)
+    place = running_on(here, there)
+    if place in ("destination", "both"):
+        return {"running_on": place, "leftovers": []}
+    return {"running_on": place, "leftovers": _leftovers(survey, destination, there)}
+
+
+def _leftovers(survey: Survey, destination: Any, there: Any) -> list[dict[str, str]]:
+    """What was not there before and is there now."""
+    machine = survey.machine
+    found = []
+    if machine is None:
+        return []
+    if there is not None and survey.there is None:
+        found.append({"kind": "domain", "path": machine.name})
+    if machine.nvram and survey.nvram is not None and survey.nvram.exists is False:
+        if exists_there(destination, machine.nvram):
+            found.append({"kind": "nvram", "path": machine.nvram})
+    state = machine.tpm_state
+    if state and survey.tpm_state is not None and survey.tpm_state.exists is False:
+        if exists_there(destination, state.state_file):
+            found.append({"kind": "tpm_state", "path": state.path})
+    return found
+
+
+def running_on(here: Optional[Any], there: Optional[Any]) -> str:
+    """``source``, ``destination``, ``both`` or ``neither``."""
+    at_source = here is not None and bool(here.isActive())
+    at_destination = there is not None and bool(there.isActive()) and not _incoming(there)
+    if at_source:
+        return "both" if at_destination else "source"
+    return "destination" if at_destination else "neither"
+
+
+def _incoming(domain: Any) -> bool:
+    """PAUSED/MIGRATION is a QEMU that waits for its data: not a running copy."""
+    state, reason = domain.state()
+    return bool(state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+
+
+def state_name(domain: Any) -> str:
+    number = domain.state()[0]
+    for constant, name in STATES.items():
+        if getattr(libvirt, constant) == number:
+            return name
+    return "unknown"
+
+
+def _find(connection: Any, uuid: str) -> Optional[Any]:
+    try:
+        return connection.lookupByUUIDString(uuid)
+    except libvirt.libvirtError as error:
+        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
+            return None
+        raise

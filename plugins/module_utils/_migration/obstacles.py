@@ -1,0 +1,70 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+"""What speaks against a migration, all of it, before anything moves."""
+
+from typing import Any, Optional
+
+from .._core.deps import libvirt
+from .._core.errors import TrustedVMError
+from . import capabilities
+from .machine import Machine
+from .request import SHARING_DETECT, Request
+from .survey import Survey
+
+
+def find_obstacles(survey: Survey, request: Request, check_mode: bool) -> list[TrustedVMError]:
+    """All reasons against a migration of a VM that runs here; the first is the one to report."""
+    machine, host = survey.machine, survey.destination_host or ""
+    if machine is None or survey.here is None:
+        return []
+    found = [_job_obstacle(survey.here, machine)]
+    provided = request.provided_secrets if check_mode else ()
+    found += [secret.obstacle(host, provided) for secret in survey.secrets]
+    found.append(_tpm_state_obstacle(survey, request))
+    found += capabilities.obstacles(survey.source, survey.destination, machine, host)
+    return [obstacle for obstacle in found if obstacle is not None]
+
+
+def _job_obstacle(domain: Any, machine: Machine) -> Optional[TrustedVMError]:
+    if domain.jobInfo()[0] == libvirt.VIR_DOMAIN_JOB_NONE:
+        return None
+    return TrustedVMError(
+        "migration_in_progress",
+        "libvirt is busy with VM '%s': a migration, save, dump or backup runs" % machine.name,
+        hint="Wait for it (virsh domjobinfo) or abort it (virsh domjobabort)",
+    )
+
+
+def _tpm_state_obstacle(survey: Survey, request: Request) -> Optional[TrustedVMError]:
+    """A failed migration deletes the TPM state at the destination.
+
+    Where that is the running VM's own state and libvirt does not know the file system for shared,
+    the TPM is lost (seen on 9.0.0, with persistent_state yes and no).
+    """
+    machine, sharing = survey.machine, survey.tpm_state
+    if request.tpm_state_sharing != SHARING_DETECT or machine is None:
+        return None
+    if sharing is None or sharing.shared is False:
+        return None
+    path = machine.tpm_state.path if machine.tpm_state else "the place that libvirt chose"
+    if sharing.shared:
+        return TrustedVMError(
+            "tpm_state_shared_unrecognised",
+            "%s and %s share the TPM state of VM '%s' at %s; a live migration that fails would delete it"
+            % (survey.source_host, survey.destination_host, machine.name, path),
+            found="one directory at both ends",
+            wanted="a directory of its own on each host",
+            hint="Give each host its own directory; or, only if libvirt on both hosts recognises this file system "
+            "as shared and swtpm is 0.8 or newer, set tpm_state_sharing=shared",
+        )
+    return TrustedVMError(
+        "tpm_state_sharing_unknown",
+        "It cannot be seen whether %s and %s share the TPM state of VM '%s' at %s"
+        % (survey.source_host, survey.destination_host, machine.name, path),
+        found=sharing.reason,
+        hint="Set tpm_state_sharing=local if each host has its own directory; a live migration "
+        "that fails deletes a shared one",
+    )

@@ -1,0 +1,411 @@
+#!/usr/bin/python
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vm_migrate
+short_description: Migrate running VMs to another host
+version_added: 0.1.0
+description:
+  - Moves running VMs live from the host that the module runs on to another one, peer to peer (the data goes from host to host)
+    and over TLS. TPM state and NVRAM travel with the VM.
+  - Looks at both hosts first, over libvirt. What would make the migration fail, or would lose the TPM state, is an error before anything moves.
+    In check mode that is all that happens.
+  - An encrypted vTPM needs its libvirt secret on the destination, with the same UUID and value. This module checks that it is there and
+    does not copy it; the role P(trustedvm.libvirt.vm_migrate#role) defines it there from the VM's key.
+  - Afterwards asks both hosts whether the VM runs where it should. After a failure says where the VM runs and what is left on the destination.
+extends_documentation_fragment:
+  - trustedvm.libvirt.libvirt
+  - trustedvm.libvirt.attributes
+  - trustedvm.libvirt.attributes.state_module
+  - trustedvm.libvirt.attributes.host
+options:
+  vm:
+    description:
+      - Name or UUID of the VM. Excludes O(migrations).
+    type: str
+  destination_host:
+    description:
+      - Name or address of the destination, as the source reaches it.
+      - Makes the URI V(qemu+tls://HOST/system), with O(pkipath) if that is given.
+    type: str
+  destination_uri:
+    description:
+      - libvirt URI of the destination, as the source's libvirt daemon opens it. Wins over O(destination_host).
+    type: str
+  pkipath:
+    description:
+      - Directory on the source with C(cacert.pem), C(clientcert.pem) and C(clientkey.pem) for the connection to the destination.
+      - Without it libvirt looks at its usual places below C(/etc/pki).
+    type: str
+  mode:
+    description:
+      - V(live) moves a running VM while it runs.
+    type: str
+    choices: [live]
+    default: live
+  tls:
+    description:
+      - Encrypt the VM's data on its way. Needs certificates for QEMU on both hosts (C(migrate_tls_x509_cert_dir) in C(qemu.conf)).
+    type: bool
+    default: true
+  tls_hostname:
+    description:
+      - Name in the destination's QEMU certificate, if it is not the name to which the data goes.
+    type: str
+  undefine_source:
+    description:
+      - Take the VM's definition off the source.
+      - If it stays there it can be started a second time, with old TPM state and NVRAM, while it runs on the destination.
+    type: bool
+    default: true
+  persist_destination:
+    description:
+      - Define the VM on the destination, so that it survives its shutdown.
+    type: bool
+    default: true
+  unsafe:
+    description:
+      - Migrate even if libvirt does not know the storage of the disks to be shared or coherent.
+      - Right for a directory that both hosts really share and that libvirt does not recognise as such. Never makes libvirt copy a disk.
+    type: bool
+    default: false
+  migrate_uri:
+    description:
+      - Address for the VM's data, such as V(tcp://10.0.0.2), if it is not the one that the destination names.
+    type: str
+  bandwidth:
+    description:
+      - Most MiB per second; V(0) is no limit.
+    type: int
+    default: 0
+  auto_converge:
+    description:
+      - Slow the VM's CPUs down if its memory changes faster than it can be sent.
+    type: bool
+    default: false
+  timeout:
+    description:
+      - Seconds after which the migration is aborted; the VM then stays on the source. V(0) is no limit.
+    type: int
+    default: 0
+  connect_timeout:
+    description:
+      - Seconds to wait for the destination's libvirt.
+    type: int
+    default: 10
+  provided_secrets:
+    description:
+      - UUIDs of secrets that the play defines on the destination before it migrates.
+      - In check mode they count as present there. A real run checks them like any other.
+    type: list
+    elements: str
+    default: []
+  tpm_state_sharing:
+    description:
+      - Whether both hosts see the same directory for TPM state. A live migration that fails deletes the state at the destination;
+        where that is the running VM's own state and libvirt does not know it, the TPM is lost.
+      - V(detect) looks, with a marker file seen from both ends, and refuses a shared directory.
+      - V(local) means that each host has its own; nothing is looked at.
+      - V(shared) means that libvirt on both hosts recognises the file system as shared, and that swtpm is 0.8 or newer.
+    type: str
+    choices: [detect, local, shared]
+    default: detect
+  migrations:
+    description:
+      - Several migrations, one after the other. An option that an item does not set takes the value from the top level.
+    type: list
+    elements: dict
+    suboptions:
+      vm:
+        description: Name or UUID of the VM.
+        type: str
+      destination_host:
+        description: As O(destination_host).
+        type: str
+      destination_uri:
+        description: As O(destination_uri).
+        type: str
+      pkipath:
+        description: As O(pkipath).
+        type: str
+      mode:
+        description: As O(mode).
+        type: str
+        choices: [live]
+      tls:
+        description: As O(tls).
+        type: bool
+      tls_hostname:
+        description: As O(tls_hostname).
+        type: str
+      undefine_source:
+        description: As O(undefine_source).
+        type: bool
+      persist_destination:
+        description: As O(persist_destination).
+        type: bool
+      unsafe:
+        description: As O(unsafe).
+        type: bool
+      migrate_uri:
+        description: As O(migrate_uri).
+        type: str
+      bandwidth:
+        description: As O(bandwidth).
+        type: int
+      auto_converge:
+        description: As O(auto_converge).
+        type: bool
+      timeout:
+        description: As O(timeout).
+        type: int
+      connect_timeout:
+        description: As O(connect_timeout).
+        type: int
+      provided_secrets:
+        description: As O(provided_secrets).
+        type: list
+        elements: str
+      tpm_state_sharing:
+        description: As O(tpm_state_sharing).
+        type: str
+        choices: [detect, local, shared]
+author:
+  - trustedvm.libvirt contributors (@trustedvm)
+seealso:
+  - module: trustedvm.libvirt.libvirt_secret
+  - module: trustedvm.libvirt.vm
+"""
+
+EXAMPLES = r"""
+- name: Move one VM
+  trustedvm.libvirt.vm_migrate:
+    vm: web1
+    destination_host: hv2.example.org
+
+- name: See whether two VMs could be moved, without moving them
+  trustedvm.libvirt.vm_migrate:
+    destination_host: hv2.example.org
+    migrations:
+      - vm: web1
+      - vm: web2
+  check_mode: true
+
+- name: Disks on a directory that both hosts mount, at most 200 MiB/s, give up after ten minutes
+  trustedvm.libvirt.vm_migrate:
+    vm: db1
+    destination_uri: qemu+tls://hv2.example.org/system?pkipath=/etc/pki/trustedvm
+    unsafe: true
+    bandwidth: 200
+    timeout: 600
+"""
+
+RETURN = r"""
+results:
+  description: One entry for each migration, in the order given. What is not known when an item fails is null.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    vm:
+      description: The VM as it was asked for.
+      type: str
+      returned: always
+    uuid:
+      description: UUID of the VM.
+      type: str
+      returned: always
+    name:
+      description: Name of the VM.
+      type: str
+      returned: always
+    changed:
+      description: Whether the VM was moved, or would be in check mode.
+      type: bool
+      returned: always
+    outcome:
+      description: V(migrated), V(already_there) or V(failed).
+      type: str
+      returned: always
+    steps:
+      description: What was done.
+      type: list
+      elements: str
+      returned: when the item did not fail
+    running_on:
+      description: V(source), V(destination), V(both), V(neither) or V(unknown). In check mode where it runs now.
+      type: str
+      returned: always
+    source_host:
+      description: Host name that libvirt on the source reports.
+      type: str
+      returned: always
+    destination_host:
+      description: Host name that libvirt on the destination reports.
+      type: str
+      returned: always
+    destination_uri:
+      description: URI of the destination.
+      type: str
+      returned: always
+    secrets:
+      description: The libvirt secrets that the VM's TPM needs, without values. Usage and flags are null if the source has lost the secret.
+      type: list
+      elements: dict
+      returned: always
+      sample:
+        - uuid: 7a44b0a5-7a5d-5e0c-9c6a-0d8d54b6cc1f
+          usage_type: vtpm
+          usage: trustedvm:vtpm:0b0e1f5e-6c1c-4f5c-8a8e-6e2b7e0f6e11
+          private: true
+          ephemeral: false
+          on_source: true
+          on_destination: true
+    nvram:
+      description:
+        - The VM's NVRAM file; null if it has none.
+        - RV(results[].nvram.shared) is true only if it was proven to be one file at both ends, and null if it could not be decided.
+      type: dict
+      returned: always
+      sample:
+        path: /var/lib/libvirt/qemu/nvram/web1_VARS.fd
+        shared: false
+        existed_on_destination: false
+    tpm_state:
+      description: The place of the VM's TPM state; null if it has none. Fields as in RV(results[].nvram).
+      type: dict
+      returned: always
+      sample:
+        path: /var/lib/libvirt/swtpm/0b0e1f5e-6c1c-4f5c-8a8e-6e2b7e0f6e11/tpm2
+        shared: false
+        existed_on_destination: false
+    destination:
+      description: The VM on the destination after the migration.
+      type: dict
+      returned: after a migration
+      sample:
+        state: running
+        persistent: true
+    timings:
+      description:
+        - Seconds for the look at both hosts, until the VM's memory began to move, from then to the end, and for libvirt's call as a whole.
+        - RV(results[].timings.downtime_ms) are the milliseconds in which the VM stood still, as measured by QEMU; null if libvirt did not tell.
+      type: dict
+      returned: after a migration
+      sample:
+        preflight_s: 0.061
+        setup_s: 1.702
+        transfer_s: 0.841
+        total_s: 2.543
+        downtime_ms: 110
+    bytes:
+      description: libvirt's statistics of the finished job.
+      type: dict
+      returned: after a migration
+      sample:
+        memory_total: 172376064
+        memory_processed: 51570588
+        memory_remaining: 0
+        disk_total: 0
+        disk_processed: 0
+    iterations:
+      description: How many times QEMU went over the VM's memory.
+      type: int
+      returned: after a migration
+      sample: 3
+    source_leftovers:
+      description: Files of the VM that libvirt left on the source and that the destination does not use.
+      type: list
+      elements: dict
+      returned: when the item did not fail, outside check mode
+      sample:
+        - kind: nvram
+          path: /var/lib/libvirt/qemu/nvram/web1_VARS.fd
+    leftovers:
+      description: What a failed migration left on the destination.
+      type: list
+      elements: dict
+      returned: when a migration was started and failed
+      sample:
+        - kind: nvram
+          path: /var/lib/libvirt/qemu/nvram/web1_VARS.fd
+    obstacles:
+      description: Everything that speaks against the migration, if that is more than one thing.
+      type: list
+      elements: dict
+      returned: when the look at both hosts found several reasons
+    error_code:
+      description: Stable name of the failure.
+      type: str
+      returned: when the item failed
+      sample: destination_secret_missing
+    msg:
+      description: What was found, what was wanted, what to do.
+      type: str
+      returned: when the item failed
+    libvirt_error:
+      description: libvirt's error number.
+      type: int
+      returned: when libvirt reported the failure
+error_code:
+  description: That of the first item that failed.
+  returned: on failure
+  type: str
+"""
+
+from typing import Any, Callable
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ..module_utils._core.ansible_glue import CONNECTION_OPTIONS, ItemSpec, run_converger
+from ..module_utils._core.change import Change
+from ..module_utils._core.deps import libvirt
+from ..module_utils._core.runner import Item
+from ..module_utils._migration.destination import Destinations
+from ..module_utils._migration.planner import MigrationPlanner
+
+SPEC = ItemSpec(
+    list_name="migrations",
+    identity=("vm",),
+    options={
+        "vm": {"type": "str"},
+        "destination_host": {"type": "str"},
+        "destination_uri": {"type": "str"},
+        "pkipath": {"type": "str"},
+        "mode": {"type": "str", "choices": ["live"], "default": "live"},
+        "tls": {"type": "bool", "default": True},
+        "tls_hostname": {"type": "str"},
+        "undefine_source": {"type": "bool", "default": True},
+        "persist_destination": {"type": "bool", "default": True},
+        "unsafe": {"type": "bool", "default": False},
+        "migrate_uri": {"type": "str"},
+        "bandwidth": {"type": "int", "default": 0},
+        "auto_converge": {"type": "bool", "default": False},
+        "timeout": {"type": "int", "default": 0},
+        "connect_timeout": {"type": "int", "default": 10},
+        "provided_secrets": {"type": "list", "elements": "str", "default": []},
+        "tpm_state_sharing": {"type": "str", "choices": ["detect", "local", "shared"], "default": "detect"},
+    },
+    extra=CONNECTION_OPTIONS,
+)
+
+
+def main() -> None:
+    """Read the options, plan and run each migration, report."""
+    module = AnsibleModule(**SPEC.module_arguments())
+    destinations = Destinations(lambda uri: libvirt.open(uri))
+
+    def make_plan(connection: Any) -> Callable[[Item], Change]:
+        return MigrationPlanner(connection, destinations, module.check_mode).plan
+
+    try:
+        run_converger(module, SPEC, make_plan)
+    finally:
+        destinations.close()
+
+
+if __name__ == "__main__":
+    main()
