@@ -40,7 +40,8 @@ def inventory(settings: Settings, records: dict[str, HostRecord]) -> dict[str, A
         "ansible_ssh_private_key_file": str(settings.key),
         "ansible_ssh_common_args": common,
         # In the lab's directory, so that 'kill' and 'down' can end the shared connections of a host.
-        "ansible_control_path": f"{settings.control_sockets}/%h-%r",
+        # Ansible formats this value itself, so ssh's own percent signs are doubled.
+        "ansible_control_path": f"{settings.control_sockets}/%%h-%%r",
         "ansible_ssh_pipelining": True,
         "ansible_python_interpreter": "/usr/bin/python3",
         # /dev/kvm may be there and hang the guests.

@@ -1,0 +1,44 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+"""Filters of the roles: from descriptions, records and results to the lists of items that one task each takes.
+
+The logic is in plugin_utils/_plans; this file only gives it names in templates.
+"""
+
+from functools import wraps
+from typing import Any, Callable
+
+from ansible.errors import AnsibleFilterError
+
+from ..plugin_utils._core.errors import ControllerError
+from ..plugin_utils._plans import destroy, migrate, provision, start
+
+
+def _for_templates(function: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except ControllerError as error:
+            raise AnsibleFilterError("%s (error_code: %s)" % (error, error.code)) from error
+
+    return call
+
+
+class FilterModule:
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        filters = {
+            "provision_plan": provision.plan,
+            "provision_outcome": provision.outcome,
+            "vm_records": provision.vm_records,
+            "start_plan": start.plan,
+            "destroy_plan": destroy.plan,
+            "destroy_outcome": destroy.outcome,
+            "migrate_plan": migrate.plan,
+            "migrate_prepare": migrate.prepare,
+            "migrate_outcome": migrate.outcome,
+        }
+        return {name: _for_templates(function) for name, function in filters.items()}
