@@ -1,0 +1,21 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the registry says of key providers, and whether they work."""
+from __future__ import annotations
+
+from typing import Any, Mapping
+
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._actions.base import ReadingAction
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._actions.items import CONTROLLER_OPTIONS
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.reading import read_key_providers
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.engine import Registry
+
+OPTIONS = {"names": {"type": "list", "elements": "str"}, **CONTROLLER_OPTIONS}
+
+
+class ActionModule(ReadingAction):
+    OPTIONS = OPTIONS
+
+    def read(self, registry: Registry, params: Mapping[str, Any]) -> dict[str, Any]:
+        return read_key_providers(registry, params["names"], self.open_provider)

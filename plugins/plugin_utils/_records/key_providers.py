@@ -1,0 +1,144 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Key providers: register, adopt or make their key material, remove what nobody uses."""
+from __future__ import annotations
+
+from typing import Any, Callable, Mapping, Optional, Sequence
+
+from .._core.change import Change
+from .._core.errors import ControllerError
+from .._key_providers.base import Description
+from .._key_providers.key_ring import key_ring_missing
+from .._key_providers.native import NativeProvider
+from .._registry.engine import Session
+from .._registry.key_providers import Uses, key_provider_in_use
+from .._registry.records import KeyProviderRecord
+from .runner import Item, given, refuse_duplicates
+
+# From a record that may not be in the registry yet.
+OpenNative = Callable[[KeyProviderRecord], NativeProvider]
+
+
+def key_provider_subject(item: Item) -> dict[str, Any]:
+    return given(item, "name")
+
+
+def provider_view(record: KeyProviderRecord, described: Optional[Description]) -> dict[str, Any]:
+    view: dict[str, Any] = {"name": record.name, "type": record.type, "settings": dict(record.settings)}
+    if described is not None:
+        view.update(
+            kek_id=described.kek_id,
+            kek_version=described.kek_version,
+            kek_versions=list(described.kek_versions),
+            **described.details,
+        )
+    return view
+
+
+class KeyProviderPlanner:
+    """Plans one item at a time on a snapshot that it reads once."""
+
+    def __init__(self, session: Session, items: Sequence[Item], open_provider: OpenNative) -> None:
+        refuse_duplicates(items, lambda item: item["name"])
+        self._records = session.key_providers.all()
+        self._uses = session.key_providers.uses()
+        self._open = open_provider
+
+    def plan(self, item: Item) -> Change:
+        """Raises:
+        ControllerError: see the module's documentation.
+        """
+        found = self._records.get(item["name"])
+        if item["state"] == "absent":
+            return self._plan_absent(item, found)
+        wanted = KeyProviderRecord(item["name"], item["type"], _settings(item, found))
+        self._refuse_other_type(found, wanted)
+        provider = self._open(wanted)
+        uses = self._uses.get(wanted.name, Uses())
+        if not provider.exists():
+            return self._plan_new_ring(found, wanted, provider, uses)
+        return self._plan_existing_ring(found, wanted, provider)
+
+    def _plan_new_ring(
+        self, found: Optional[KeyProviderRecord], wanted: KeyProviderRecord, provider: NativeProvider, uses: Uses
+    ) -> Change:
+        if uses.keys:
+            # A new ring in the place of a lost one would hide the loss until a VM fails to start.
+            raise key_ring_missing(provider.path, wanted.name)
+        change = Change(
+            key_provider_subject({"name": wanted.name}),
+            before=provider_view(found, None) if found else {},
+            after={**provider_view(wanted, None), "key_ring": provider.path},
+            outcome="updated" if found else "created",
+            details={**provider_view(wanted, None), "key_ring": provider.path},
+        )
+
+        def apply(session: Session) -> None:
+            session.key_providers.put(wanted)
+            change.details = provider_view(wanted, provider.describe())
+
+        change.prepare = lambda: _discard(provider.create())
+        change.apply = apply
+        return change
+
+    def _plan_existing_ring(
+        self, found: Optional[KeyProviderRecord], wanted: KeyProviderRecord, provider: NativeProvider
+    ) -> Change:
+        described = provider.describe()
+        unsealed = provider.unsealed()
+        view = provider_view(wanted, described)
+        before = provider_view(found, described) if found else {}
+        after = {**view, "sealed": True} if unsealed else view
+        change = Change(key_provider_subject({"name": wanted.name}), before=before, after=after, details=after)
+        if found == wanted and not unsealed:
+            return change
+        change.outcome = "updated" if found else "created"
+        change.prepare = (lambda: _discard(provider.seal())) if unsealed else None
+        change.apply = lambda session: session.key_providers.put(wanted)
+        return change
+
+    def _plan_absent(self, item: Item, found: Optional[KeyProviderRecord]) -> Change:
+        remove_ring = bool(item["remove_key_ring"])
+        uses = self._uses.get(item["name"], Uses())
+        if uses != Uses():
+            raise key_provider_in_use(item["name"], uses)
+        record = found or KeyProviderRecord(item["name"], item["type"], _settings(item, None))
+        provider = self._open(record) if remove_ring else None
+        ring = provider is not None and provider.exists()
+        details = {**provider_view(record, None), "key_ring_removed": ring}
+        subject = key_provider_subject(item)
+        if found is None and not ring:
+            return Change(subject, details=details)
+
+        def apply(session: Session) -> None:
+            # The ring last: if the row cannot be removed, a key may still need it.
+            session.key_providers.remove(record.name)
+            if provider is not None:
+                provider.destroy()
+
+        before = {**provider_view(record, None), **({"key_ring": provider.path} if provider and ring else {})}
+        return Change(subject, before=before, outcome="removed", details=details, apply=apply)
+
+    @staticmethod
+    def _refuse_other_type(found: Optional[KeyProviderRecord], wanted: KeyProviderRecord) -> None:
+        if found is not None and found.type != wanted.type:
+            raise ControllerError(
+                "key_provider_type_fixed",
+                "The key provider %s cannot become one of another type" % wanted.name,
+                found=found.type,
+                wanted=wanted.type,
+                hint="Make a provider of another name and move the keys to it",
+            )
+
+
+def _settings(item: Item, found: Optional[KeyProviderRecord]) -> Mapping[str, Any]:
+    """What the item sets; without any, what is registered stays."""
+    options = item.get(item["type"])
+    if options is None and found is not None:
+        return found.settings
+    return {name: value for name, value in (options or {}).items() if value is not None}
+
+
+def _discard(described: Description) -> None:
+    """For callables that return nothing."""
