@@ -14,7 +14,7 @@ from typing import Any, Callable
 from ansible.errors import AnsibleFilterError
 
 from ..plugin_utils._core.errors import ControllerError
-from ..plugin_utils._plans import destroy, migrate, provision, start
+from ..plugin_utils._plans import destroy, migrate, provision, start, stop
 
 
 def _for_templates(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -35,6 +35,7 @@ class FilterModule:
             "provision_outcome": provision.outcome,
             "vm_records": provision.vm_records,
             "start_plan": start.plan,
+            "stop_plan": stop.plan,
             "destroy_plan": destroy.plan,
             "destroy_outcome": destroy.outcome,
             "migrate_plan": migrate.plan,

@@ -1,0 +1,180 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Migration: which VMs of this host move, what the destination needs first, and what is committed, cleaned or undone."""
+from __future__ import annotations
+
+from typing import Any, Mapping, Optional, Sequence
+
+from .._core.errors import ControllerError
+from .descriptions import Record
+from .results import created, failed, succeeded
+from .start import refuse_unencrypted
+
+Item = dict[str, Any]
+Result = Mapping[str, Any]
+
+
+def plan(
+    records: Sequence[Record],
+    host: str,
+    destination: str,
+    known_hosts: Sequence[str],
+    options: Optional[Mapping[str, Any]] = None,
+    allow_unencrypted_vtpm: bool = False,
+) -> list[Item]:
+    """vm_migrate items for the VMs that this host owns and that are not yet where they should be.
+
+    Raises:
+        ControllerError: ``destination_unknown``, ``unencrypted_vtpm_refused`` (M5).
+    """
+    if destination not in known_hosts:
+        raise ControllerError(
+            "destination_unknown",
+            "The destination is no host of this inventory",
+            found=destination,
+            wanted="one of %s" % ", ".join(sorted(known_hosts)),
+            hint="Use the inventory name of a hypervisor",
+        )
+    moving = [record for record in records if record["host"] == host and host != destination]
+    refuse_unencrypted(moving, allow_unencrypted_vtpm)
+    return [{**(options or {}), "vm": record["uuid"], "provided_secrets": _secret_uuids(record)} for record in moving]
+
+
+def _secret_uuids(record: Record) -> list[str]:
+    vtpm = record.get("vtpm") or {}
+    return [vtpm["secret_uuid"]] if vtpm.get("encrypted") else []
+
+
+def prepare(preflight: Sequence[Result], records: Sequence[Record]) -> dict[str, list[Item]]:
+    """What comes before the move, from the results of vm_migrate in check mode.
+
+    Returns:
+        ``secrets``: libvirt_secret items for the destination; ``proofs``: vtpm_info items that prove on the source that the
+        key, which the destination gets, opens the TPM state.
+    """
+    return {"secrets": _secrets(preflight, records), "proofs": _proofs(preflight)}
+
+
+def outcome(
+    migrated: Sequence[Result],
+    preflight: Sequence[Result],
+    records: Sequence[Record],
+    destination: str,
+    secret_results: Sequence[Result] = (),
+    attempted: bool = True,
+) -> dict[str, Any]:
+    """What comes after the move, VM by VM.
+
+    Args:
+        migrated: vm_migrate's results; empty where that task was not reached.
+        secret_results: libvirt_secret's results on the destination.
+        attempted: whether the task vm_migrate was begun. If it was, a VM without a result may be anywhere.
+
+    Returns:
+        ``records``: vm_record items of the VMs that arrived; ``source``: what stays of them on the source; ``undo``: what this run
+        made on the destination for the others. Both have ``nvram``, ``tpm`` and ``secrets``.
+    """
+    return {
+        "records": _commit(migrated, records, destination),
+        "source": _source_leftovers(migrated, records),
+        "undo": _undo(migrated, secret_results, preflight, attempted),
+    }
+
+
+def _secrets(preflight: Sequence[Result], records: Sequence[Record]) -> list[Item]:
+    """The source's secrets as libvirt_secret items for the destination: same UUID, usage and kind (M1).
+
+    A VM that is on the destination already (an earlier run was cut off) needs none. Each names the purpose, usage, VM and
+    key (M6), by a reference that never creates a key (M2).
+    """
+    known = {record["uuid"]: record for record in records}
+    items = []
+    for result in succeeded(preflight):
+        if result["outcome"] != "migrated":
+            continue
+        for secret in result["secrets"]:
+            items.append(
+                {
+                    "uuid": secret["uuid"],
+                    "usage": secret.get("usage") or known[result["uuid"]]["vtpm"]["usage"],
+                    "ephemeral": bool(secret.get("ephemeral")),
+                    "resource_key": {"resource_type": "vtpm", "vm": result["uuid"], "purpose": "migrate"},
+                }
+            )
+    return items
+
+
+def _proofs(preflight: Sequence[Result]) -> list[Item]:
+    return [
+        {"vm": result["uuid"], "resource_key": {"resource_type": "vtpm", "vm": result["uuid"], "purpose": "migrate"}}
+        for result in succeeded(preflight)
+        if result["outcome"] == "migrated" and result["secrets"]
+    ]
+
+
+def _commit(migrated: Sequence[Result], records: Sequence[Record], destination: str) -> list[Item]:
+    """vm_record items: a compare-and-set from the owner and generation that the run began with (S2's form)."""
+    known = {record["uuid"]: record for record in records}
+    return [
+        {
+            "uuid": result["uuid"],
+            "host": destination,
+            "vm_state": "running",
+            "expect": {"host": known[result["uuid"]]["host"], "generation": known[result["uuid"]]["generation"]},
+        }
+        for result in succeeded(migrated)
+        if result["outcome"] in ("migrated", "already_there")
+    ]
+
+
+def _source_leftovers(migrated: Sequence[Result], records: Sequence[Record]) -> dict[str, list[Item]]:
+    """What stays on the source after a live migration, for nvram_volume, vtpm and libvirt_secret."""
+    moved = [result for result in succeeded(migrated) if result["outcome"] in ("migrated", "already_there")]
+    known = {record["uuid"]: record for record in records}
+    return {
+        "nvram": [
+            {"vm": result["uuid"], "path": left["path"], "state": "absent", "moved": True} for result in moved for left in _left(result, "nvram")
+        ],
+        "tpm": [{"vm": result["uuid"], "state": "absent", "moved": True} for result in moved for _left_state in _left(result, "tpm_state")],
+        "secrets": [
+            {"uuid": uuid, "state": "absent", "in_use": "keep"} for result in moved for uuid in _secret_uuids(known[result["uuid"]])
+        ],
+    }
+
+
+def _undo(
+    migrated: Sequence[Result], secret_results: Sequence[Result], preflight: Sequence[Result], attempted: bool
+) -> dict[str, list[Item]]:
+    """What this run made on the destination for VMs that did not arrive there (M4).
+
+    A VM of which it is not known where it runs keeps its secret: without it, it could not be started again.
+    """
+    arrived = {result["uuid"] for result in succeeded(migrated)}
+    stayed = {result["uuid"] for result in failed(migrated) if result.get("running_on") == "source"}
+    planned = {result["uuid"] for result in succeeded(preflight)}
+    uncertain = planned - arrived - stayed if attempted else set()
+    keep = {
+        secret["uuid"] for result in succeeded(preflight) if result["uuid"] in arrived | uncertain for secret in result["secrets"]
+    }
+    return {
+        "secrets": [{"uuid": result["uuid"], "state": "absent"} for result in created(secret_results) if result["uuid"] not in keep],
+        "nvram": [
+            {"path": left["path"], "state": "absent", "moved": True}
+            for result in failed(migrated)
+            if result.get("uuid") in stayed
+            for left in result.get("leftovers") or ()
+            if left["kind"] == "nvram"
+        ],
+        "tpm": [
+            {"vm": result["uuid"], "state": "absent", "moved": True}
+            for result in failed(migrated)
+            if result.get("uuid") in stayed
+            for left in result.get("leftovers") or ()
+            if left["kind"] == "tpm_state"
+        ],
+    }
+
+
+def _left(result: Result, kind: str) -> list[Mapping[str, Any]]:
+    return [left for left in result.get("source_leftovers") or () if left["kind"] == kind]
