@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Sequence
 
 from .change import Change
-from .connection import libvirt_failure, open_connection
+from .connection import host_name, libvirt_failure, open_connection
 from .deps import libvirt
 from .errors import TrustedVMError
-from .runner import Item, Outcome, converge_items, refuse_duplicates
+from .runner import Item, Outcome, converge_items, host_file_failure, refuse_duplicates
 
 CONNECTION_OPTIONS: dict[str, Any] = {"uri": {"type": "str", "default": "qemu:///system"}}
 
@@ -82,7 +82,7 @@ def run_converger(module: Any, spec: ItemSpec, make_plan: Callable[[Any], Callab
     def converge(connection: Any) -> Outcome:
         refuse_duplicates(items, lambda item: tuple(sorted(spec.subject(item).items())))
         return converge_items(
-            items, make_plan(connection), spec.subject, connection.getHostname(), module.check_mode
+            items, make_plan(connection), spec.subject, host_name(connection), module.check_mode
         )
 
     outcome = with_connection(module, converge)
@@ -95,6 +95,21 @@ def run_converger(module: Any, spec: ItemSpec, make_plan: Callable[[Any], Callab
     module.exit_json(**answer)
 
 
+def run_info(module: Any, key: str, read: Callable[[Any], list[dict[str, Any]]], readonly: bool = True) -> None:
+    """Run an ``_info`` module: what ``read`` returns goes out under ``key``.
+
+    Args:
+        read: gets the open connection; an entry that failed says ``failed`` and ``error_code``.
+        readonly: open libvirt read-only.
+    """
+    entries = with_connection(module, read, readonly)
+    failures = [entry for entry in entries if entry.get("failed")]
+    if failures:
+        first = failures[0]
+        module.fail_json(msg=first["msg"], error_code=first["error_code"], **{key: entries})
+    module.exit_json(changed=False, **{key: entries})
+
+
 def with_connection(module: Any, work: Callable[[Any], Any], readonly: bool = False) -> Any:
     """Open ``module.params['uri']``, do the work; a failure of the whole task ends the module."""
     try:
@@ -102,6 +117,8 @@ def with_connection(module: Any, work: Callable[[Any], Any], readonly: bool = Fa
             return work(connection)
     except TrustedVMError as error:
         fail(module, error)
+    except OSError as error:
+        fail(module, host_file_failure(error))
     except Exception as error:
         if libvirt is None or not isinstance(error, libvirt.libvirtError):
             raise

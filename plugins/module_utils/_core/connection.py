@@ -5,6 +5,7 @@ from __future__ import annotations
 
 """Opening libvirt, and turning its errors into ours."""
 
+import socket
 import threading
 from contextlib import contextmanager
 from typing import Any, Iterator
@@ -67,6 +68,17 @@ def open_connection(uri: str, readonly: bool = False) -> Iterator[Any]:
         except libvirt.libvirtError:
             # The daemon may have gone away meanwhile; what was done is done.
             pass
+
+
+def host_name(connection: Any) -> str:
+    """The hypervisor's name for messages and results."""
+    try:
+        return str(connection.getHostname())
+    except libvirt.libvirtError as error:
+        # The secret driver of its own (secret:///…) does not tell it.
+        if error.get_error_code() == libvirt.VIR_ERR_NO_SUPPORT:
+            return socket.gethostname()
+        raise
 
 
 def libvirt_message(error: Any) -> str:

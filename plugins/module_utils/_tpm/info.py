@@ -5,16 +5,33 @@ from __future__ import annotations
 
 """What ``vtpm_info`` tells of a VM."""
 
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Sequence
 
-from .._core.domains import DomainIndex, definition
+from .._core.connection import host_name
+from .._core.deps import libvirt
+from .._core.domains import DomainIndex, definition, gone
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
+from .._core.runner import failed_result
 from .._secret.value import given_value
 from .device import read_tpm
 from .key_check import inspect
 from .reset_note import read_reset_note
 from .state_dir import TpmState, locate
+
+
+def read_all(connection: Any, items: Optional[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """An entry for each item, or for each VM of the host; one that fails says why."""
+    reader = VtpmReader(connection)
+    if items is None:
+        return reader.read_every_vm()
+    entries = []
+    for item in items:
+        try:
+            entries.append(reader.read(item))
+        except TrustedVMError as error:
+            entries.append(failed_result({"vm": item["vm"]}, error, host_name(connection)))
+    return entries
 
 
 class VtpmReader:
@@ -24,9 +41,16 @@ class VtpmReader:
         self._domains = DomainIndex(connection)
         self._paths = host_paths(connection)
 
-    def all_items(self) -> list[dict[str, Any]]:
-        """An item for each VM of the host."""
-        return [{"vm": domain.UUIDString()} for domain in self._domains.all()]
+    def read_every_vm(self) -> list[dict[str, Any]]:
+        """All VMs of the host, but for those that go away meanwhile."""
+        entries = []
+        for domain in self._domains.all():
+            try:
+                entries.append(self._read_domain(domain, None))
+            except libvirt.libvirtError as error:
+                if not gone(error):
+                    raise
+        return entries
 
     def read(self, item: Mapping[str, Any]) -> dict[str, Any]:
         """One VM.
@@ -35,7 +59,9 @@ class VtpmReader:
             TrustedVMError: ``vm_not_found`` and those of :func:`.._secret.value.given_value`.
         """
         passphrase = given_value(item)
-        domain = self._domains.find(item["vm"])
+        return self._read_domain(self._domains.find(item["vm"]), passphrase)
+
+    def _read_domain(self, domain: Any, passphrase: Optional[bytes]) -> dict[str, Any]:
         xml = definition(domain)
         spec = read_tpm(xml)
         vm_uuid = domain.UUIDString()
