@@ -290,7 +290,7 @@ from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.ansible_gl
     ItemSpec,
     run_converger,
 )
-from ansible_collections.trustedvm.libvirt.plugins.module_utils._tpm.planner import VtpmPlanner
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._vtpm.planner import VtpmPlanner
 
 SPEC = ItemSpec(
     list_name="vms",

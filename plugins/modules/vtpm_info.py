@@ -174,7 +174,7 @@ from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.ansible_gl
     CONNECTION_OPTIONS,
     run_info,
 )
-from ansible_collections.trustedvm.libvirt.plugins.module_utils._tpm.info import read_all
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._vtpm.info import read_all
 
 ITEM = {
     "vm": {"type": "str"},

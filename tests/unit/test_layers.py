@@ -20,6 +20,7 @@ HOST_ROOMS = {
     "_core": set(),
     "_tpm": set(),
     "_secret": {"_tpm"},
+    "_vtpm": {"_tpm", "_secret", "_domain"},
     "_nvram": {"_domain"},
     "_domain": {"_tpm", "_nvram", "_secret"},
     "_migration": {"_domain", "_tpm", "_nvram", "_secret"},

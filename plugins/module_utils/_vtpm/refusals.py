@@ -9,7 +9,7 @@ from typing import Any
 
 from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
-from .state_dir import TpmState
+from .._tpm.state_dir import TpmState
 
 
 def refuse_busy_vm(domain: Any) -> None:

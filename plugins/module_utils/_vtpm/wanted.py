@@ -11,7 +11,7 @@ from typing import Any, Mapping, Optional
 from .._core.domains import as_uuid
 from .._core.errors import TrustedVMError
 from .._secret.value import given_value
-from .device import MODEL_DEFAULT, TpmSpec
+from .._tpm.device import MODEL_DEFAULT, TpmSpec
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,13 @@ from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
 from .._secret.index import read_definition
 from .._secret.value import stored_value
-from . import key_check, refusals
-from .device import TpmSpec, apply_tpm, read_tpm, remove_tpm
-from .removal import StateRemoval, holds_something
-from .requirements import VtpmSupport
+from .._tpm import key_check
+from .._tpm.device import TpmSpec, apply_tpm, read_tpm, remove_tpm
+from .._tpm.removal import StateRemoval, holds_something
+from .._tpm.requirements import VtpmSupport
+from .._tpm.state_dir import ABSENT, EMPTY, TpmState, locate
+from . import refusals
 from .reset_note import note_reset, read_reset_note
-from .state_dir import ABSENT, EMPTY, TpmState, locate
 from .wanted import WantedVtpm, wanted_vtpm
 
 

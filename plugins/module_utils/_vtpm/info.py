@@ -14,10 +14,10 @@ from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
 from .._core.runner import failed_result
 from .._secret.value import given_value
-from .device import read_tpm
-from .key_check import inspect
+from .._tpm.device import read_tpm
+from .._tpm.key_check import inspect
+from .._tpm.state_dir import TpmState, locate
 from .reset_note import read_reset_note
-from .state_dir import TpmState, locate
 
 
 def read_all(connection: Any, items: Optional[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
