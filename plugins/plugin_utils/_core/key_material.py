@@ -44,6 +44,11 @@ class KeyMaterial:
         """
         return base64.b64encode(base64.b64encode(self._bytes)).decode("ascii")
 
+    def spellings(self) -> list[str]:
+        """The texts that would give the key away."""
+        text = base64.b64encode(self._bytes).decode("ascii")
+        return [self.secret_value(), text, self._bytes.hex(), self._bytes.hex().upper()]
+
     def __len__(self) -> int:
         return len(self._bytes)
 
