@@ -1,0 +1,233 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From VM descriptions and records to items: provisioning and starting."""
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._core.errors import ControllerError
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._plans import destroy, provision, start, stop
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.records import vtpm_secret_uuid, vtpm_usage
+
+UUID = "11111111-1111-4111-8111-111111111111"
+OTHER = "22222222-2222-4222-8222-222222222222"
+
+
+def record(name="web1", vm_uuid=UUID, host="hv1", provider="native", state_exists=True, encrypted=True, vtpm=True):
+    return {
+        "uuid": vm_uuid,
+        "name": name,
+        "host": host,
+        "generation": 3,
+        "vm_state": "running",
+        "key_provider": provider,
+        "vtpm": {
+            "secret_uuid": vtpm_secret_uuid(vm_uuid),
+            "usage": vtpm_usage(vm_uuid),
+            "encrypted": encrypted,
+            "state_exists": state_exists,
+        }
+        if vtpm
+        else None,
+    }
+
+
+def test_a_new_vm_gets_one_uuid_in_all_its_items():
+    plan = provision.plan([{"name": "web1", "memory": 512}], [], "hv1", "native")
+    new = plan["records"][0]["uuid"]
+    assert uuid.UUID(new)
+    assert plan["domains"][0]["uuid"] == plan["resource_keys"][0]["vm"] == plan["secrets"][0]["verify_vm"] == new
+    assert plan["domains"][0]["tpm"]["secret_uuid"] == plan["secrets"][0]["uuid"] == vtpm_secret_uuid(new)
+    assert plan["records"][0]["vm_state"] == "provisioning"
+
+
+def test_two_new_vms_get_two_uuids():
+    plan = provision.plan([{"name": "a", "memory": 1}, {"name": "b", "memory": 1}], [], "hv1", "native")
+    assert len({item["uuid"] for item in plan["records"]}) == 2
+
+
+def test_m7_a_vm_that_ran_before_gets_no_new_key_and_must_have_its_state():
+    plan = provision.plan([{"name": "web1"}], [record()], "hv1", "native")
+    assert plan["resource_keys"] == []
+    assert plan["domains"][0]["expect_state"] is True
+    assert plan["records"][0]["uuid"] == UUID
+    assert "vm_state" not in plan["records"][0]
+
+
+def test_m7_a_vm_that_never_ran_may_get_a_key():
+    plan = provision.plan([{"name": "web1"}], [record(state_exists=False)], "hv1", "native")
+    assert [item["vm"] for item in plan["resource_keys"]] == [UUID]
+    assert "expect_state" not in plan["domains"][0]
+
+
+def test_m6_every_secret_says_purpose_usage_vm():
+    item = provision.plan([{"name": "web1"}], [record()], "hv1", "native")["secrets"][0]
+    assert item["usage"] == "trustedvm:vtpm:" + UUID
+    assert item["resource_key"] == {"resource_type": "vtpm", "vm": UUID, "purpose": "provision"}
+    assert "value" not in item
+
+
+def test_a_vm_of_another_host_is_compared_not_taken():
+    plan = provision.plan([{"name": "web1"}], [record(host="hv2")], "hv1", "native")
+    assert plan["records"][0]["expect"] == {"host": "hv1"}
+
+
+def test_the_binding_of_a_known_vm_stays():
+    plan = provision.plan([{"name": "web1"}], [record(provider="team-vault", state_exists=False)], "hv1", "native")
+    assert plan["records"][0]["key_provider"] == plan["resource_keys"][0]["provider"] == "team-vault"
+
+
+def test_m5_an_unencrypted_vtpm_needs_no_key_but_the_vm_module_is_asked():
+    plan = provision.plan([{"name": "web1", "tpm": {"encrypted": False}}], [], "hv1", "native")
+    assert plan["resource_keys"] == plan["secrets"] == []
+    assert plan["domains"][0]["tpm"]["allow_unencrypted"] is False
+    assert "key_provider" not in plan["records"][0]
+
+
+def test_without_tpm_there_is_neither_key_nor_device():
+    plan = provision.plan([{"name": "web1", "tpm": {"enabled": False}}], [], "hv1", "native")
+    assert plan["resource_keys"] == plan["secrets"] == []
+    assert "tpm" not in plan["domains"][0] and "vtpm" not in plan["records"][0]
+
+
+def test_defaults_are_below_the_description():
+    plan = provision.plan(
+        [{"name": "web1", "vcpus": 4, "tpm": {"model": "tpm-tis"}}],
+        [],
+        "hv1",
+        "native",
+        defaults={"vcpus": 1, "virt_type": "qemu", "tpm": {"model": "tpm-crb", "version": "2.0"}},
+    )
+    item = plan["domains"][0]
+    assert (item["vcpus"], item["virt_type"], item["tpm"]["model"]) == (4, "qemu", "tpm-tis")
+
+
+def test_the_uuid_of_the_users_own_xml_counts():
+    xml = "<domain><name>web1</name><uuid>%s</uuid></domain>" % OTHER
+    assert provision.plan([{"name": "web1", "xml": xml}], [], "hv1", "native")["records"][0]["uuid"] == OTHER
+
+
+@pytest.mark.parametrize(
+    ("description", "records", "code"),
+    [
+        ({"memory": 1}, [], "vm_description_invalid"),
+        ({"name": "web1", "uuid": "nonsense"}, [], "vm_description_invalid"),
+        ({"name": "web1", "uuid": OTHER}, [record()], "vm_name_taken"),
+    ],
+)
+def test_bad_descriptions_have_a_code(description, records, code):
+    with pytest.raises(ControllerError) as caught:
+        provision.plan([description], records, "hv1", "native")
+    assert caught.value.code == code
+
+
+def test_c6_a_failed_run_undoes_only_what_it_made_for_vms_that_it_did_not_finish():
+    made = {"outcome": "created", "changed": True}
+    undo = provision.outcome(
+        [{"uuid": UUID, "name": "done", "state": "running"}, {"uuid": OTHER, "failed": True}],
+        "provision-1",
+        record_results=[{"uuid": UUID, **made}, {"uuid": OTHER, **made}],
+        key_results=[
+            {"vm": UUID, "usage": vtpm_usage(UUID), **made},
+            {"vm": OTHER, "usage": vtpm_usage(OTHER), **made},
+        ],
+        secret_results=[
+            {"uuid": "s1", "usage": vtpm_usage(UUID), **made},
+            {"uuid": "s2", "usage": vtpm_usage(OTHER), **made},
+        ],
+    )
+    assert undo["records"] == [{"uuid": OTHER, "state": "absent"}]
+    assert [item["vm"] for item in undo["resource_keys"]] == [OTHER]
+    assert undo["resource_keys"][0]["only_created_by"] == "provision-1"
+    assert [item["uuid"] for item in undo["secrets"]] == ["s2"]
+
+
+def test_c6_what_existed_before_is_untouched():
+    undo = provision.outcome(
+        [],
+        "provision-1",
+        record_results=[{"uuid": UUID, "outcome": "unchanged"}],
+        key_results=[{"vm": UUID, "usage": "u", "outcome": "unchanged"}],
+        secret_results=[{"uuid": "s1", "usage": "u", "outcome": "updated"}],
+    )
+    assert undo == {"records": [], "resource_keys": [], "secrets": []}
+
+
+def test_what_the_vm_module_did_becomes_the_record():
+    items = provision.vm_records(
+        [
+            {"uuid": UUID, "name": "web1", "state": "running", "tpm": {}, "tpm_state_exists": True, "nvram": {"path": "/n.fd"}},
+            {"uuid": OTHER, "name": "web2", "state": "stopped", "tpm": {"model": "tpm-crb"}, "tpm_state_exists": True, "nvram": None},
+            {"uuid": "x", "failed": True},
+        ],
+        "hv1",
+    )
+    assert [(item["uuid"], item["vm_state"]) for item in items] == [(UUID, "running"), (OTHER, "stopped")]
+    assert items[0]["nvram"]["path"] == "/n.fd" and "nvram" not in items[1]
+    assert items[1]["vtpm"] == {"state_exists": True}
+    assert all(item["expect"] == {"host": "hv1"} for item in items)
+
+
+class TestStart:
+    def plan(self, records, secrets=(), **options):
+        return start.plan(records, secrets, "hv1", **options)
+
+    def test_m7_a_secret_that_is_on_the_host_needs_no_key(self):
+        plan = self.plan([record()], [{"uuid": vtpm_secret_uuid(UUID), "has_value": True}])
+        assert plan["secrets"] == plan["resource_keys"] == []
+        assert plan["domains"][0]["expect_state"] is True
+
+    @pytest.mark.parametrize("secrets", [[], [{"uuid": vtpm_secret_uuid(UUID), "has_value": None}], [{"uuid": "other", "has_value": True}]])
+    def test_m7_without_a_secret_the_key_is_read_and_not_made(self, secrets):
+        plan = self.plan([record()], secrets)
+        assert plan["resource_keys"] == []
+        assert plan["secrets"][0]["uuid"] == vtpm_secret_uuid(UUID)
+        assert plan["secrets"][0]["verify_vm"] == UUID
+
+    def test_m7_the_very_first_start_may_make_a_key(self):
+        assert [item["vm"] for item in self.plan([record(state_exists=False)])["resource_keys"]] == [UUID]
+
+    def test_vms_of_other_hosts_are_left_out(self):
+        assert self.plan([record(host="hv2")]) == {"resource_keys": [], "secrets": [], "domains": []}
+
+    @pytest.mark.parametrize(
+        ("provider", "allowed", "refused"),
+        [(None, False, True), (None, True, False), ("native", True, True), ("native", False, True)],
+    )
+    def test_m5_unencrypted_passes_only_where_said_and_unbound(self, provider, allowed, refused):
+        records = [record(provider=provider, encrypted=False)]
+        if refused:
+            with pytest.raises(ControllerError) as caught:
+                self.plan(records, allow_unencrypted_vtpm=allowed)
+            assert caught.value.code == "unencrypted_vtpm_refused"
+        else:
+            assert len(self.plan(records, allow_unencrypted_vtpm=allowed)["domains"]) == 1
+
+    def test_a_vm_without_vtpm_starts(self):
+        plan = self.plan([record(vtpm=False)])
+        assert plan["secrets"] == [] and "expect_state" not in plan["domains"][0]
+
+
+def test_stop_names_this_hosts_vms():
+    assert stop.plan([record(), record("web2", OTHER, "hv2")], "hv1") == [{"name": "web1", "uuid": UUID}]
+
+
+class TestDestroy:
+    def test_n5_nvram_and_tpm_state_go_disks_only_if_asked(self):
+        item = destroy.plan([record(), record("web2", OTHER, "hv2")], "hv1")[0]
+        assert item["uuid"] == UUID and item["state"] == "absent"
+        assert item["remove_nvram"] and item["remove_tpm_state"]
+        assert not item["remove_disks"] and not item["force"]
+
+    def test_keys_and_records_go_only_with_the_domain(self):
+        left = destroy.outcome(
+            [{"uuid": UUID, "outcome": "removed"}, {"uuid": OTHER, "failed": True}], [record(), record("web2", OTHER)]
+        )
+        assert left["records"] == [{"uuid": UUID, "state": "absent", "remove_keys": True}]
+        assert left["secrets"] == [{"uuid": vtpm_secret_uuid(UUID), "state": "absent", "in_use": "keep"}]
+
+    def test_c3_a_domain_that_was_gone_already_still_loses_its_record(self):
+        assert destroy.outcome([{"uuid": UUID, "outcome": "unchanged"}], [record()])["records"]

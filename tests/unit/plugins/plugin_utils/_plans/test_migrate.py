@@ -1,0 +1,122 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""From records and results to items: migration."""
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._core.errors import ControllerError
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._plans import migrate
+from ansible_collections.trustedvm.libvirt.tests.unit.plugins.plugin_utils._plans.test_life import OTHER, UUID, record
+
+HOSTS = ["hv1", "hv2"]
+SECRET = {"uuid": "5ec00000-0000-4000-8000-000000000001", "usage": "made by hand", "ephemeral": False, "on_destination": False}
+
+
+def preflight(vm_uuid=UUID, outcome="migrated", secrets=(SECRET,)):
+    return {"uuid": vm_uuid, "vm": vm_uuid, "outcome": outcome, "secrets": list(secrets)}
+
+
+def moved(vm_uuid=UUID, **more):
+    return {"uuid": vm_uuid, "vm": vm_uuid, "outcome": "migrated", "secrets": [SECRET], "running_on": "destination", **more}
+
+
+def outcome(migrated, **more):
+    arguments = {"preflight": [preflight()], "records": [record(), record("web2", OTHER)], "destination": "hv2", **more}
+    return migrate.outcome(migrated, **arguments)
+
+
+def test_each_host_moves_what_it_owns():
+    records = [record(), record("web2", OTHER, "hv2")]
+    assert [item["vm"] for item in migrate.plan(records, "hv1", "hv2", HOSTS)] == [UUID]
+    assert migrate.plan(records, "hv2", "hv2", HOSTS) == []
+
+
+def test_options_reach_every_item():
+    assert migrate.plan([record()], "hv1", "hv2", HOSTS, options={"unsafe": True})[0]["unsafe"] is True
+
+
+def test_an_unknown_destination_is_refused():
+    with pytest.raises(ControllerError) as caught:
+        migrate.plan([record()], "hv1", "hv9", HOSTS)
+    assert caught.value.code == "destination_unknown"
+    assert "hv1, hv2" in str(caught.value)
+
+
+def test_m5_bound_vms_are_never_without_key():
+    with pytest.raises(ControllerError) as caught:
+        migrate.plan([record(encrypted=False)], "hv1", "hv2", HOSTS, allow_unencrypted_vtpm=True)
+    assert caught.value.code == "unencrypted_vtpm_refused"
+
+
+def test_m1_the_destination_gets_the_sources_uuid_and_usage():
+    item = migrate.prepare([preflight()], [record()])["secrets"][0]
+    assert (item["uuid"], item["usage"]) == (SECRET["uuid"], "made by hand")
+
+
+def test_m1_a_source_that_lost_its_secret_still_has_the_recorded_usage():
+    item = migrate.prepare([preflight(secrets=[{**SECRET, "usage": None}])], [record()])["secrets"][0]
+    assert item["usage"] == "trustedvm:vtpm:" + UUID
+
+
+def test_m2_m6_the_key_is_named_with_a_purpose_that_never_creates():
+    prepared = migrate.prepare([preflight()], [record()])
+    for item in prepared["secrets"] + prepared["proofs"]:
+        assert item["resource_key"] == {"resource_type": "vtpm", "vm": UUID, "purpose": "migrate"}
+
+
+def test_a_vm_that_arrived_in_an_earlier_run_needs_no_secret():
+    assert migrate.prepare([preflight(outcome="already_there")], [record()]) == {"secrets": [], "proofs": []}
+
+
+def test_the_commit_compares_owner_and_generation():
+    item = outcome([moved()])["records"][0]
+    assert item == {"uuid": UUID, "host": "hv2", "vm_state": "running", "expect": {"host": "hv1", "generation": 3}}
+
+
+def test_an_interrupted_run_is_committed_by_the_next():
+    assert outcome([moved(outcome="already_there")])["records"]
+
+
+def test_the_source_is_cleaned_of_what_is_left_there():
+    source = outcome([moved(source_leftovers=[{"kind": "nvram", "path": "/n.fd"}, {"kind": "tpm_state", "path": "/t"}])])["source"]
+    assert source["nvram"] == [{"vm": UUID, "path": "/n.fd", "state": "absent", "moved": True}]
+    assert source["tpm"] == [{"vm": UUID, "state": "absent", "moved": True}]
+    assert [item["in_use"] for item in source["secrets"]] == ["keep"]
+
+
+def test_a_vm_that_did_not_arrive_is_neither_committed_nor_cleaned():
+    result = outcome([moved(failed=True, running_on="source")])
+    assert result["records"] == []
+    assert result["source"] == {"nvram": [], "tpm": [], "secrets": []}
+
+
+class TestUndo:
+    MADE = [{"uuid": SECRET["uuid"], "outcome": "created"}]
+
+    def undo(self, migrated, **more):
+        return outcome(migrated, **{"secret_results": self.MADE, **more})["undo"]
+
+    def test_m4_removed_if_this_run_made_it_and_the_vm_is_not_there(self):
+        undo = self.undo([moved(failed=True, running_on="source", leftovers=[{"kind": "nvram", "path": "/d.fd"}])])
+        assert undo["secrets"] == [{"uuid": SECRET["uuid"], "state": "absent"}]
+        assert undo["nvram"] == [{"path": "/d.fd", "state": "absent", "moved": True}]
+
+    @pytest.mark.parametrize("where", ["destination", "both", "neither", "unknown"])
+    def test_m4_kept_if_the_vm_may_be_there(self, where):
+        undo = self.undo([moved(failed=True, running_on=where, leftovers=[{"kind": "nvram", "path": "/d.fd"}])])
+        assert undo == {"secrets": [], "nvram": [], "tpm": []}
+
+    def test_m4_kept_if_it_existed_before(self):
+        undo = self.undo([moved(failed=True, running_on="source")], secret_results=[{"uuid": SECRET["uuid"], "outcome": "unchanged"}])
+        assert undo["secrets"] == []
+
+    def test_m4_kept_after_success(self):
+        assert self.undo([moved()])["secrets"] == []
+
+    def test_m4_kept_if_the_module_died_without_a_result(self):
+        assert self.undo([])["secrets"] == []
+
+    def test_m4_removed_if_the_migration_was_never_begun(self):
+        assert self.undo([], attempted=False)["secrets"] == [{"uuid": SECRET["uuid"], "state": "absent"}]
