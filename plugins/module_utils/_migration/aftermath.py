@@ -10,21 +10,11 @@ from typing import Any, Optional
 
 from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
+from .._domain.lifecycle import power_state
 from .destination import Destinations, unreachable, within
 from .request import Request
 from .sharing import exists_there
 from .survey import Survey
-
-STATES = {
-    "VIR_DOMAIN_RUNNING": "running",
-    "VIR_DOMAIN_BLOCKED": "running",
-    "VIR_DOMAIN_PAUSED": "paused",
-    "VIR_DOMAIN_SHUTDOWN": "shutting down",
-    "VIR_DOMAIN_SHUTOFF": "shut off",
-    "VIR_DOMAIN_CRASHED": "crashed",
-    "VIR_DOMAIN_PMSUSPENDED": "suspended",
-}
-
 
 def prove(survey: Survey, request: Request) -> tuple[Any, dict[str, Any]]:
     """See that the VM runs on the destination and not here.
@@ -57,7 +47,7 @@ def prove(survey: Survey, request: Request) -> tuple[Any, dict[str, Any]]:
             hint="Look at the VM on both hosts (virsh dominfo) before anything else is done with it",
             details={"running_on": running_on(here, there)},
         )
-    return there, {"state": state_name(there), "persistent": bool(there.isPersistent())}
+    return there, {"state": power_state(there).state, "persistent": bool(there.isPersistent())}
 
 
 def source_leftovers(survey: Survey) -> list[dict[str, str]]:
@@ -129,24 +119,11 @@ def _leftovers(survey: Survey, destination: Any, there: Any) -> list[dict[str, s
 def running_on(here: Optional[Any], there: Optional[Any]) -> str:
     """``source``, ``destination``, ``both`` or ``neither``."""
     at_source = here is not None and bool(here.isActive())
-    at_destination = there is not None and bool(there.isActive()) and not _incoming(there)
+    # A paused QEMU that waits for its data is no running copy.
+    at_destination = there is not None and bool(there.isActive()) and not power_state(there).migrating
     if at_source:
         return "both" if at_destination else "source"
     return "destination" if at_destination else "neither"
-
-
-def _incoming(domain: Any) -> bool:
-    """PAUSED/MIGRATION is a QEMU that waits for its data: not a running copy."""
-    state, reason = domain.state()
-    return bool(state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
-
-
-def state_name(domain: Any) -> str:
-    number = domain.state()[0]
-    for constant, name in STATES.items():
-        if getattr(libvirt, constant) == number:
-            return name
-    return "unknown"
 
 
 def _find(connection: Any, uuid: str) -> Optional[Any]:

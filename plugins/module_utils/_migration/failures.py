@@ -153,4 +153,5 @@ def _as_error(
 
 
 def _first_upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    """A sentence begins with a capital letter, libvirt's name never."""
+    return text if text.startswith("libvirt") else text[:1].upper() + text[1:]

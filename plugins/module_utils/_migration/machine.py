@@ -12,6 +12,7 @@ from typing import Any, Optional
 from .._core.deps import etree
 from .._core.domains import as_uuid
 from .._core.host_paths import HostPaths
+from .._domain.description import loader_of, nvram_of
 from .._tpm.device import EMULATOR, TpmSpec, read_tpm
 from .._tpm.state_dir import StateLocation, locate
 
@@ -61,7 +62,7 @@ def read_machine(domain: Any, paths: Optional[HostPaths]) -> Machine:
     tpm = read_tpm(domain)
     emulated = tpm is not None and tpm.backend == EMULATOR
     os_type = domain.find("os/type")
-    loader = domain.findtext("os/loader")
+    nvram = nvram_of(domain)
     return Machine(
         name=domain.findtext("name"),
         uuid=uuid,
@@ -69,23 +70,12 @@ def read_machine(domain: Any, paths: Optional[HostPaths]) -> Machine:
         arch=os_type.get("arch"),
         machine=os_type.get("machine"),
         emulator=domain.findtext("devices/emulator"),
-        loader=loader.strip() if loader else None,
-        nvram=_nvram_file(domain.find("os/nvram")),
+        loader=loader_of(domain),
+        nvram=os.path.normpath(nvram.path) if nvram is not None and nvram.path else None,
         tpm=tpm,
         tpm_state=locate(paths, uuid, tpm) if paths is not None and emulated else None,
         cpu=_checked_cpu(domain.find("cpu")),
     )
-
-
-def _nvram_file(nvram: Any) -> Optional[str]:
-    if nvram is None:
-        return None
-    if nvram.get("type", "file") != "file":
-        return None
-    # libvirt 8.5 and newer may write <source file='…'/> instead of the text.
-    source = nvram.find("source")
-    path = (nvram.text or "").strip() if source is None else source.get("file", "")
-    return os.path.normpath(path) if path else None
 
 
 def _checked_cpu(cpu: Any) -> Optional[str]:

@@ -14,13 +14,14 @@ from .._core.deps import libvirt
 from .._core.domains import DomainIndex
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
-from .aftermath import after_failure, prove, source_leftovers, state_name
+from .._domain.lifecycle import power_state
+from .aftermath import after_failure, prove, source_leftovers
 from .destination import Destinations, unreachable, within
 from .failures import migration_failure
 from .job import JobReport, MigrationJob, Progress, completed_stats
 from .obstacles import find_obstacles
 from .request import Request
-from .survey import Survey, find_machine, look_at_state
+from .survey import Survey, find_here, find_there, look_at_state
 
 # libvirt asks each QEMU binary once for its capabilities, which takes seconds on a slow host.
 PREFLIGHT_SECONDS = 60.0
@@ -62,6 +63,7 @@ class MigrationPlanner:
             destination_uri=request.destination_uri,
         )
         try:
+            find_here(survey, self._domains, request, self._paths)
             survey.destination = self._destinations.get(request.destination_uri, request.connect_timeout)
             self._look(survey, request)
         except TrustedVMError as error:
@@ -76,7 +78,7 @@ class MigrationPlanner:
     def _look(self, survey: Survey, request: Request) -> None:
         def work() -> None:
             survey.destination_host = survey.destination.getHostname()
-            find_machine(survey, self._domains, request, self._paths)
+            find_there(survey, self._domains, request, self._paths)
             look_at_state(survey, request)
             if not survey.already_there:
                 _refuse(find_obstacles(survey, request, self._check_mode))
@@ -94,10 +96,11 @@ class MigrationPlanner:
     def _change(self, survey: Survey, request: Request, preflight_s: float) -> Change:
         where = {"host": survey.source_host if not survey.already_there else survey.destination_host}
         active = survey.there if survey.already_there else survey.here
+        state = power_state(active).state
         change = Change(
             subject={"vm": request.vm},
-            before={**where, "state": state_name(active)},
-            after={"host": survey.destination_host, "state": state_name(active)},
+            before={**where, "state": state},
+            after={"host": survey.destination_host, "state": state},
             outcome=MIGRATED,
             idle_outcome=ALREADY_THERE,
             details={**survey.as_result(), "running_on": survey.running_on()},
@@ -117,6 +120,8 @@ class MigrationPlanner:
             there, destination = prove(survey, request)
         except libvirt.libvirtError as error:
             failure = migration_failure(error, request.vm, host, request.timeout if job.timed_out else None)
+            if survey.secrets and failure.code in ("destination_secret_missing", "destination_secret_wrong"):
+                failure.details["secret_uuid"] = survey.secrets[0].uuid
             raise self._explained(failure, survey, request, change) from error
         except TrustedVMError as error:
             raise self._explained(error, survey, request, change)

@@ -13,6 +13,7 @@ from .._core.deps import etree, libvirt
 from .._core.domains import DomainIndex, as_uuid, definition
 from .._core.errors import TrustedVMError
 from .._core.host_paths import HostPaths
+from .._domain.lifecycle import power_state
 from .dest_secrets import TpmSecret
 from .machine import Machine, read_machine
 from .request import SHARING_LOCAL, SHARING_SHARED, Request
@@ -76,31 +77,38 @@ def _place(path: Optional[str], sharing: Optional[Sharing]) -> Optional[dict[str
     return {"path": path, "shared": sharing.shared, "existed_on_destination": sharing.exists}
 
 
-def find_machine(survey: Survey, domains: DomainIndex, request: Request, paths: Optional[HostPaths]) -> None:
-    """Find the VM on both hosts and decide which of the two is the one that runs.
+def find_here(survey: Survey, domains: DomainIndex, request: Request, paths: Optional[HostPaths]) -> None:
+    """Find the VM on the source, before the destination is asked for anything."""
+    survey.here = domains.get(request.vm)
+    if survey.here is not None:
+        survey.machine = _read(survey.here, paths)
+
+
+def find_there(survey: Survey, domains: DomainIndex, request: Request, paths: Optional[HostPaths]) -> None:
+    """Find the VM on the destination and decide which of the two is the one that runs.
 
     Raises:
         TrustedVMError: ``vm_not_found``, ``vm_not_running``, ``same_host``,
             ``vm_already_on_destination``, ``vm_name_taken``.
     """
-    survey.here = domains.get(request.vm)
-    if survey.here is not None:
-        survey.there = _lookup(survey.destination, survey.here.UUIDString())
-    else:
-        survey.there = _lookup(survey.destination, request.vm)
-    running = survey.running_on()
-    chosen = survey.here if survey.here is not None else survey.there
-    if running == "destination":
-        survey.already_there, chosen = True, survey.there
-    if chosen is None:
+    wanted = request.vm if survey.here is None else survey.here.UUIDString()
+    survey.there = _lookup(survey.destination, wanted)
+    if survey.here is None and survey.there is None:
         raise _not_found(survey, request.vm, len(domains.all()))
-    survey.machine = read_machine(definition(chosen, inactive=not chosen.isActive()), paths)
+    running = survey.running_on()
+    survey.already_there = running == "destination"
+    if survey.here is None or survey.already_there:
+        survey.machine = _read(survey.there, paths)
     if running == "both":
         raise _running_on_both(survey)
     if running == "neither":
         raise _not_running(survey)
     if not survey.already_there:
         _refuse_occupied(survey)
+
+
+def _read(domain: Any, paths: Optional[HostPaths]) -> Machine:
+    return read_machine(definition(domain, inactive=not domain.isActive()), paths)
 
 
 def _lookup(connection: Any, vm: str) -> Optional[Any]:
@@ -134,6 +142,7 @@ def _running_on_both(survey: Survey) -> TrustedVMError:
             found="host %s at both ends" % survey.source_host,
             wanted="another host",
             hint="Name a destination that is not the source",
+            details={"running_on": "source"},
         )
     return TrustedVMError(
         "vm_already_on_destination",
@@ -160,7 +169,8 @@ def _refuse_occupied(survey: Survey) -> None:
     machine = survey.machine
     if machine is None:
         return
-    if survey.there is not None and not _left_by_migration(survey.there):
+    # What a migration away without "undefine source" left is no obstacle: the VM comes back.
+    if survey.there is not None and not power_state(survey.there).migrated_away:
         raise TrustedVMError(
             "vm_already_on_destination",
             "VM '%s' is defined on %s too" % (machine.name, survey.destination_host),
@@ -178,12 +188,6 @@ def _refuse_occupied(survey: Survey) -> None:
             wanted="UUID %s or none" % machine.uuid,
             hint="Rename one of the two (virsh domrename, while it is shut off)",
         )
-
-
-def _left_by_migration(domain: Any) -> bool:
-    """SHUTOFF/MIGRATED is what a migration away without "undefine source" leaves; coming back is fine."""
-    state, reason = domain.state()
-    return bool(state == libvirt.VIR_DOMAIN_SHUTOFF and reason == libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED)
 
 
 def _host_uuid(connection: Any) -> Optional[str]:

@@ -1,0 +1,299 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+"""Two hosts for tests of the migration: scripted, with libvirt's real error numbers and words."""
+
+import os
+import xml.etree.ElementTree as ElementTree
+from typing import Any, Callable, Optional
+
+import libvirt
+
+VM_UUID = "0b0e1f5e-6c1c-4f5c-8a8e-6e2b7e0f6e11"
+OTHER_UUID = "5d1b5f2a-0a4e-4c0f-9a39-0f8c36c7f6aa"
+SECRET_UUID = "7a44b0a5-7a5d-5e0c-9c6a-0d8d54b6cc1f"
+USAGE = "trustedvm:vtpm:" + VM_UUID
+LOADER = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
+DESTINATION_URI = "qemu+tls://hv2.example.org/system"
+
+
+def libvirt_error(code: int, message: str, errno: int = -1) -> libvirt.libvirtError:
+    """A libvirtError as libvirt itself raises it."""
+    error = libvirt.libvirtError("scripted")
+    error.err = (code, libvirt.VIR_FROM_QEMU, message, libvirt.VIR_ERR_ERROR, "%s", message, None, errno, -1)
+    return error
+
+
+def no_domain() -> libvirt.libvirtError:
+    return libvirt_error(libvirt.VIR_ERR_NO_DOMAIN, "Domain not found: no domain with matching uuid")
+
+
+def domain_xml(root: str, name: str = "web1", uuid: str = VM_UUID, secret: Optional[str] = SECRET_UUID) -> str:
+    encryption = "<encryption secret='%s'/>" % secret if secret else ""
+    return """<domain type='qemu'><name>%s</name><uuid>%s</uuid><memory unit='KiB'>131072</memory>
+<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type><loader readonly='yes' type='pflash'>%s</loader>
+<nvram>%s/nvram/%s.fd</nvram></os>
+<cpu mode='custom' match='exact' check='full'><model fallback='forbid'>qemu64</model></cpu>
+<devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
+<tpm model='tpm-crb'><backend type='emulator' version='2.0' persistent_state='yes'>%s</backend></tpm>
+</devices></domain>""" % (name, uuid, LOADER, root, uuid, encryption)
+
+
+class FakeDomain:
+    """A virDomain of one host."""
+
+    def __init__(self, host: FakeHost, xml: str, state: tuple[int, int] = (1, 1), persistent: bool = True) -> None:
+        self.host = host
+        self.xml = xml
+        self.now = state
+        self.persistent = persistent
+        self.job_type = libvirt.VIR_DOMAIN_JOB_NONE
+        self.on_migrate: Callable[[FakeDomain, str, dict[str, Any], int], None] = move
+        self.calls: list[tuple[str, dict[str, Any], int]] = []
+        self.aborted = False
+
+    def name(self) -> str:
+        return str(ElementTree.fromstring(self.xml).findtext("name"))
+
+    def UUIDString(self) -> str:
+        return str(ElementTree.fromstring(self.xml).findtext("uuid"))
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        return self.xml
+
+    def isActive(self) -> int:
+        return int(self.now[0] in (1, 2, 3, 7))
+
+    def isPersistent(self) -> int:
+        return int(self.persistent)
+
+    def state(self) -> list[int]:
+        return list(self.now)
+
+    def jobInfo(self) -> list[int]:
+        return [self.job_type, 0]
+
+    def jobStats(self, flags: int = 0) -> dict[str, Any]:
+        if flags & libvirt.VIR_DOMAIN_JOB_STATS_COMPLETED:
+            return {"downtime": 110, "memory_total": 172376064, "memory_processed": 51570588, "memory_iteration": 3}
+        return {"memory_total": 172376064, "memory_processed": 1}
+
+    def abortJob(self) -> None:
+        self.aborted = True
+
+    def migrateToURI3(self, uri: str, parameters: dict[str, Any], flags: int) -> None:
+        self.calls.append((uri, parameters, flags))
+        self.on_migrate(self, uri, parameters, flags)
+
+
+def move(domain: FakeDomain, uri: str, parameters: dict[str, Any], flags: int) -> None:
+    """What a migration that works does to both hosts."""
+    source, destination = domain.host, domain.host.hosts[uri]
+    persistent = bool(flags & libvirt.VIR_MIGRATE_PERSIST_DEST)
+    destination.add(FakeDomain(destination, domain.xml, (1, 2), persistent))
+    if flags & libvirt.VIR_MIGRATE_UNDEFINE_SOURCE:
+        source.domains.remove(domain)
+    else:
+        domain.now = (5, 4)
+
+
+class FakeSecret:
+    def __init__(self, uuid: str, usage: str = USAGE, value: Optional[bytes] = b"key", private: bool = True) -> None:
+        self.uuid = uuid
+        self.usage = usage
+        self.stored = value
+        self.private = private
+
+    def UUIDString(self) -> str:
+        return self.uuid
+
+    def XMLDesc(self, flags: int = 0) -> str:
+        return "<secret ephemeral='no' private='%s'><uuid>%s</uuid><usage type='vtpm'><name>%s</name></usage></secret>" % (
+            "yes" if self.private else "no",
+            self.uuid,
+            self.usage,
+        )
+
+    def value(self, flags: int = 0) -> bytes:
+        if self.private:
+            raise libvirt_error(libvirt.VIR_ERR_INVALID_SECRET, "Invalid secret: secret is private")
+        if self.stored is None:
+            raise libvirt_error(libvirt.VIR_ERR_NO_SECRET, "Secret not found: secret does not have a value")
+        return self.stored
+
+
+class FakePool:
+    """A directory pool over a real directory; what a refresh saw is what it has."""
+
+    def __init__(self, directory: str) -> None:
+        self.directory = directory
+        self.refresh(0)
+        self.destroyed = False
+
+    def refresh(self, flags: int = 0) -> None:
+        self.files = os.listdir(self.directory)
+
+    def storageVolLookupByName(self, name: str) -> object:
+        if name not in self.files:
+            raise libvirt_error(libvirt.VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: no storage vol with matching name")
+        return object()
+
+    def destroy(self) -> None:
+        self.destroyed = True
+
+
+class FakeHost:
+    """A virConnect. ``directories`` maps a directory to where this host really has it."""
+
+    def __init__(self, name: str, root: str, hosts: dict[str, FakeHost]) -> None:
+        self.name = name
+        self.root = root
+        self.hosts = hosts
+        self.uuid = "uuid-of-" + name
+        self.domains: list[FakeDomain] = []
+        self.secrets: list[FakeSecret] = []
+        self.has_secret_driver = True
+        self.directories: dict[str, str] = {}
+        self.pools: list[FakePool] = []
+        self.pool_error: Optional[libvirt.libvirtError] = None
+        self.loaders = [LOADER]
+        self.tpm_backends = ["passthrough", "emulator"]
+        self.machines = ["pc-q35-7.2"]
+        self.cpu_verdict = libvirt.VIR_CPU_COMPARE_SUPERSET
+        self.closed = False
+
+    def add(self, domain: FakeDomain) -> FakeDomain:
+        self.domains.append(domain)
+        return domain
+
+    def close(self) -> None:
+        self.closed = True
+
+    def getHostname(self) -> str:
+        return self.name
+
+    def getURI(self) -> str:
+        return "qemu:///embed?root=" + self.root
+
+    def getCapabilities(self) -> str:
+        return "<capabilities><host><uuid>%s</uuid></host></capabilities>" % self.uuid
+
+    def listAllDomains(self, flags: int = 0) -> list[FakeDomain]:
+        return list(self.domains)
+
+    def lookupByName(self, name: str) -> FakeDomain:
+        return self._domain(lambda domain: domain.name() == name)
+
+    def lookupByUUIDString(self, uuid: str) -> FakeDomain:
+        return self._domain(lambda domain: domain.UUIDString() == uuid)
+
+    def _domain(self, fits: Callable[[FakeDomain], bool]) -> FakeDomain:
+        for domain in self.domains:
+            if fits(domain):
+                return domain
+        raise no_domain()
+
+    def secretLookupByUUIDString(self, uuid: str) -> FakeSecret:
+        return self._secret(lambda secret: secret.uuid == uuid)
+
+    def secretLookupByUsage(self, kind: int, usage: str) -> FakeSecret:
+        assert kind == libvirt.VIR_SECRET_USAGE_TYPE_VTPM
+        return self._secret(lambda secret: secret.usage == usage)
+
+    def _secret(self, fits: Callable[[FakeSecret], bool]) -> FakeSecret:
+        if not self.has_secret_driver:
+            raise libvirt_error(libvirt.VIR_ERR_NO_SUPPORT, "this function is not supported by the connection driver")
+        for secret in self.secrets:
+            if fits(secret):
+                return secret
+        raise libvirt_error(libvirt.VIR_ERR_NO_SECRET, "Secret not found: no secret with matching uuid")
+
+    def storagePoolCreateXML(self, xml: str, flags: int = 0) -> FakePool:
+        if self.pool_error is not None:
+            raise self.pool_error
+        asked = os.path.normpath(str(ElementTree.fromstring(xml).findtext("target/path")))
+        real = self.directories.get(asked, self.root + asked)
+        if not os.path.isdir(real):
+            raise libvirt_error(libvirt.VIR_ERR_SYSTEM_ERROR, "cannot open directory '%s': No such file or directory" % asked, 2)
+        self.pools.append(FakePool(real))
+        return self.pools[-1]
+
+    def getDomainCapabilities(self, emulator: str, arch: str, machine: str, kind: str, flags: int = 0) -> str:
+        if machine not in self.machines:
+            raise libvirt_error(
+                libvirt.VIR_ERR_INVALID_ARG,
+                "invalid argument: the machine '%s' is not supported by emulator '%s'" % (machine, emulator),
+            )
+        return "<domainCapabilities><os><loader>%s</loader></os><devices><tpm>%s</tpm></devices></domainCapabilities>" % (
+            "".join("<value>%s</value>" % path for path in self.loaders),
+            "<enum name='backendModel'>%s</enum><enum name='backendVersion'><value>2.0</value></enum>"
+            % "".join("<value>%s</value>" % name for name in self.tpm_backends),
+        )
+
+    def compareHypervisorCPU(self, *arguments: Any) -> int:
+        if isinstance(self.cpu_verdict, Exception):
+            raise self.cpu_verdict
+        return self.cpu_verdict
+
+
+class Pair:
+    """A source with one running VM, and a destination that is ready for it."""
+
+    def __init__(self, root: str) -> None:
+        self.hosts: dict[str, FakeHost] = {}
+        self.source = FakeHost("hv1", os.path.join(root, "hv1"), self.hosts)
+        self.destination = FakeHost("hv2", os.path.join(root, "hv2"), self.hosts)
+        self.hosts[DESTINATION_URI] = self.destination
+        self.vm = self.source.add(FakeDomain(self.source, domain_xml(self.source.root)))
+        self.source.secrets.append(FakeSecret(SECRET_UUID))
+        self.destination.secrets.append(FakeSecret(SECRET_UUID))
+        self.nvram = "%s/nvram/%s.fd" % (self.source.root, VM_UUID)
+        self.tpm_directory = "%s/lib/swtpm/%s/tpm2" % (self.source.root, VM_UUID)
+        for path in (self.nvram, os.path.join(self.tpm_directory, "tpm2-00.permall")):
+            os.makedirs(os.path.dirname(path))
+            with open(path, "wb") as stream:
+                stream.write(b"state")
+
+    def connect(self, uri: str) -> FakeHost:
+        if uri not in self.hosts:
+            raise libvirt_error(
+                libvirt.VIR_ERR_SYSTEM_ERROR, "unable to connect to server at 'hv2:16514': Connection refused", 111
+            )
+        return self.hosts[uri]
+
+    def share(self, directory: str) -> None:
+        """Both hosts see this directory of the source."""
+        self.destination.directories[directory] = directory
+
+    def own_copy(self, path: str) -> None:
+        """The destination has a file of that path, but its own one."""
+        real = self.destination.root + path
+        os.makedirs(os.path.dirname(real), exist_ok=True)
+        with open(real, "wb") as stream:
+            stream.write(b"older")
+
+
+def options(**given: Any) -> dict[str, Any]:
+    """A complete item, as the module hands it to the planner."""
+    return {
+        "vm": "web1",
+        "destination_host": None,
+        "destination_uri": DESTINATION_URI,
+        "pkipath": None,
+        "mode": "live",
+        "tls": True,
+        "tls_hostname": None,
+        "undefine_source": True,
+        "persist_destination": True,
+        "unsafe": False,
+        "migrate_uri": None,
+        "bandwidth": 0,
+        "auto_converge": False,
+        "timeout": 0,
+        "connect_timeout": 2,
+        "provided_secrets": [],
+        "tpm_state_sharing": "detect",
+        **given,
+    }

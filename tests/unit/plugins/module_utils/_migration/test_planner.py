@@ -1,0 +1,394 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import threading
+import time
+
+import libvirt
+import pytest
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.errors import TrustedVMError
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration import aftermath
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration.destination import Destinations
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration.planner import MigrationPlanner
+from ansible_collections.trustedvm.libvirt.tests.unit.plugins.module_utils._migration.fakes import (
+    DESTINATION_URI,
+    OTHER_UUID,
+    SECRET_UUID,
+    USAGE,
+    VM_UUID,
+    FakeDomain,
+    FakeSecret,
+    domain_xml,
+    libvirt_error,
+    options,
+)
+
+
+def plan(pair, check_mode=False, **given):
+    planner = MigrationPlanner(pair.source, Destinations(pair.connect), check_mode)
+    return planner.plan(options(**given))
+
+
+def refused(pair, **given):
+    with pytest.raises(TrustedVMError) as caught:
+        plan(pair, **given)
+    assert not pair.vm.calls, "nothing may have been started"
+    return caught.value
+
+
+def failed(pair, on_migrate, **given):
+    pair.vm.on_migrate = on_migrate
+    change = plan(pair, **given)
+    with pytest.raises(TrustedVMError) as caught:
+        change.apply()
+    return caught.value, change
+
+
+def raising(code, message):
+    def on_migrate(domain, uri, parameters, flags):
+        raise libvirt_error(code, message)
+
+    return on_migrate
+
+
+def namesake(pair):
+    pair.destination.add(FakeDomain(pair.destination, domain_xml("/", uuid=OTHER_UUID)))
+
+
+def no_secret(pair):
+    pair.destination.secrets.clear()
+
+
+def other_secret_with_the_usage(pair):
+    pair.destination.secrets[:] = [FakeSecret(OTHER_UUID)]
+
+
+def secret_for_something_else(pair):
+    pair.destination.secrets[:] = [FakeSecret(SECRET_UUID, usage="other")]
+
+
+def secret_without_value(pair):
+    pair.destination.secrets[:] = [FakeSecret(SECRET_UUID, value=None, private=False)]
+
+
+def secret_with_another_value(pair):
+    pair.source.secrets[:] = [FakeSecret(SECRET_UUID, value=b"one", private=False)]
+    pair.destination.secrets[:] = [FakeSecret(SECRET_UUID, value=b"two", private=False)]
+
+
+def shared_tpm(pair):
+    pair.share(pair.tpm_directory)
+
+
+def pools_refused(pair):
+    pair.destination.pool_error = libvirt_error(libvirt.VIR_ERR_ACCESS_DENIED, "access denied")
+
+
+def same_host(pair):
+    pair.destination.uuid = pair.source.uuid
+    pair.destination.domains = pair.source.domains
+
+
+def runs_on_both(pair):
+    pair.destination.add(FakeDomain(pair.destination, pair.vm.xml))
+
+
+def defined_there_too(pair):
+    pair.destination.add(FakeDomain(pair.destination, pair.vm.xml, (5, 1)))
+
+
+def shut_off(pair):
+    pair.vm.now = (5, 1)
+
+
+def off_and_only_there(pair):
+    pair.source.domains.clear()
+    defined_there_too(pair)
+
+
+def nowhere(pair):
+    pair.source.domains.clear()
+
+
+def job_runs(pair):
+    pair.vm.job_type = libvirt.VIR_DOMAIN_JOB_UNBOUNDED
+
+
+def set_up(**attributes):
+    def change(pair):
+        for name, value in attributes.items():
+            setattr(pair.destination, name, value)
+
+    change.__name__ = ",".join(attributes)
+    return change
+
+
+OBSTACLES = [
+    (nowhere, "vm_not_found"),
+    (shut_off, "vm_not_running"),
+    (off_and_only_there, "vm_not_running"),
+    (same_host, "same_host"),
+    (runs_on_both, "vm_already_on_destination"),
+    (defined_there_too, "vm_already_on_destination"),
+    (namesake, "vm_name_taken"),
+    (job_runs, "migration_in_progress"),
+    (no_secret, "destination_secret_missing"),
+    (secret_without_value, "destination_secret_missing"),
+    (other_secret_with_the_usage, "destination_secret_usage_taken"),
+    (secret_for_something_else, "destination_secret_mismatch"),
+    (secret_with_another_value, "destination_secret_wrong"),
+    (set_up(has_secret_driver=False), "destination_secret_unsupported"),
+    (set_up(tpm_backends=["passthrough"]), "destination_tpm_unsupported"),
+    (set_up(loaders=["/usr/share/other.fd"]), "destination_firmware_missing"),
+    (set_up(machines=["pc-q35-6.0"]), "destination_machine_unsupported"),
+    (set_up(cpu_verdict=libvirt.VIR_CPU_COMPARE_INCOMPATIBLE), "destination_cpu_incompatible"),
+    (shared_tpm, "tpm_state_shared_unrecognised"),
+    (pools_refused, "tpm_state_sharing_unknown"),
+]
+
+
+@pytest.mark.parametrize("spoil, code", OBSTACLES, ids=["%s %s" % (code, spoil.__name__) for spoil, code in OBSTACLES])
+@pytest.mark.parametrize("check_mode", [False, True], ids=["run", "check"])
+def test_refused_before_anything_moves(pair, spoil, code, check_mode):
+    spoil(pair)
+    error = refused(pair, check_mode=check_mode)
+    assert error.code == code
+    assert error.hint, "it says what to do"
+    assert error.details["source_host"] == "hv1"
+
+
+def test_m1_the_secret_must_be_there_first(pair):
+    no_secret(pair)
+    error = refused(pair)
+    assert error.details["secret_uuid"] == SECRET_UUID
+    assert SECRET_UUID in str(error) and "libvirt_secret" in str(error) and USAGE in str(error)
+    assert error.details["secrets"][0]["on_destination"] is False
+    assert error.details["running_on"] == "source"
+
+
+def test_m1_a_secret_that_the_play_will_define_counts_only_in_check_mode(pair):
+    no_secret(pair)
+    change = plan(pair, check_mode=True, provided_secrets=[SECRET_UUID.upper()])
+    assert change.changed and change.result()["secrets"][0]["on_destination"] is False
+    assert refused(pair, provided_secrets=[SECRET_UUID]).code == "destination_secret_missing"
+
+
+def test_m3_the_holder_of_the_usage_is_named(pair):
+    other_secret_with_the_usage(pair)
+    error = refused(pair, check_mode=True, provided_secrets=[SECRET_UUID])
+    assert error.code == "destination_secret_usage_taken"
+    assert error.details["found_secret_uuid"] == OTHER_UUID
+    assert OTHER_UUID in str(error) and SECRET_UUID in str(error)
+
+
+def test_values_of_secrets_are_never_told(pair):
+    secret_with_another_value(pair)
+    error = refused(pair)
+    assert "one" not in repr(error.details["secrets"]) and "two" not in str(error)
+
+
+def test_all_obstacles_are_told_at_once(pair):
+    no_secret(pair)
+    pair.destination.tpm_backends = []
+    error = refused(pair)
+    assert error.code == "destination_secret_missing"
+    assert [one["error_code"] for one in error.details["obstacles"]] == [
+        "destination_secret_missing",
+        "destination_tpm_unsupported",
+    ]
+
+
+def test_unreachable(pair):
+    error = refused(pair, destination_uri="qemu+tls://nowhere/system")
+    assert error.code == "destination_unreachable"
+    assert error.details["running_on"] == "source"
+
+
+def test_a_source_that_lost_its_secret_can_still_migrate(pair):
+    """An ephemeral secret goes with a restart of the daemon; the running VM does not need it."""
+    pair.source.secrets.clear()
+    secret = plan(pair).result()["secrets"][0]
+    assert (secret["usage"], secret["on_source"], secret["on_destination"]) == (None, False, True)
+
+
+def test_no_secret_needed_without_encryption(pair):
+    pair.vm.xml = domain_xml(pair.source.root, secret=None)
+    no_secret(pair)
+    assert plan(pair).result()["secrets"] == []
+
+
+def test_a_loader_of_the_operators_own_is_libvirts_business(pair):
+    pair.source.loaders = pair.destination.loaders = []
+    assert plan(pair).changed
+
+
+@pytest.mark.parametrize("answer, expected", [("local", False), ("shared", True)])
+def test_tpm_state_sharing_can_be_told(pair, answer, expected):
+    pools_refused(pair)
+    change = plan(pair, tpm_state_sharing=answer)
+    assert change.result()["tpm_state"]["shared"] is expected
+
+
+def test_shared_nvram_is_seen(pair):
+    pair.share(pair.nvram.rsplit("/", 1)[0])
+    assert plan(pair).result()["nvram"] == {"path": pair.nvram, "shared": True, "existed_on_destination": True}
+
+
+def test_check_mode_predicts_the_run(pair):
+    predicted = plan(pair, check_mode=True)
+    done = plan(pair)
+    done.apply()
+    assert predicted.diff() == done.diff()
+    assert predicted.diff()["before"] == {"host": "hv1", "state": "running"}
+    assert predicted.diff()["after"] == {"host": "hv2", "state": "running"}
+    for field in ("changed", "outcome", "steps", "uuid", "name", "nvram", "tpm_state", "secrets"):
+        assert predicted.result()[field] == done.result()[field]
+
+
+def test_success(pair):
+    change = plan(pair, bandwidth=5)
+    change.apply()
+    result = change.result()
+    assert (result["outcome"], result["changed"], result["running_on"]) == ("migrated", True, "destination")
+    assert result["destination"] == {"state": "running", "persistent": True}
+    assert result["timings"]["downtime_ms"] == 110 and result["timings"]["total_s"] >= 0
+    assert result["bytes"]["memory_processed"] == 51570588 and result["iterations"] == 3
+    uri, parameters, flags = pair.vm.calls[0]
+    assert (uri, parameters) == (DESTINATION_URI, {"bandwidth": 5})
+    assert flags & libvirt.VIR_MIGRATE_TLS and flags & libvirt.VIR_MIGRATE_PEER2PEER
+    assert result["source_leftovers"] == [
+        {"kind": "nvram", "path": pair.nvram},
+        {"kind": "tpm_state", "path": pair.tpm_directory},
+    ]
+
+
+def test_shared_nvram_is_no_leftover(pair):
+    pair.share(pair.nvram.rsplit("/", 1)[0])
+    change = plan(pair)
+    change.apply()
+    assert [one["kind"] for one in change.result()["source_leftovers"]] == ["tpm_state"]
+
+
+@pytest.mark.parametrize("vm", ["web1", VM_UUID])
+def test_second_run_changes_nothing(pair, vm):
+    plan(pair, vm=vm).apply()
+    change = plan(pair, vm=vm)
+    change.apply()
+    result = change.result()
+    assert (result["changed"], result["outcome"], result["running_on"]) == (False, "already_there", "destination")
+    assert len(pair.vm.calls) == 1
+
+
+def test_second_run_with_the_definition_left_on_the_source(pair):
+    plan(pair, undefine_source=False).apply()
+    result = plan(pair, undefine_source=False).result()
+    assert (result["changed"], result["outcome"]) == (False, "already_there")
+    assert result["source_leftovers"] == [], "the definition on the source needs them"
+
+
+def test_back_to_where_a_definition_was_left(pair):
+    pair.destination.add(FakeDomain(pair.destination, pair.vm.xml, (5, 4)))
+    assert plan(pair).changed
+
+
+def test_m4_a_failure_says_where_the_vm_runs_and_what_it_left(pair):
+    def fail(domain, uri, parameters, flags):
+        pair.own_copy(pair.nvram)
+        raise libvirt_error(libvirt.VIR_ERR_INTERNAL_ERROR, "with a TPM error 0x21 decryption error")
+
+    error, change = failed(pair, fail)
+    assert error.code == "destination_secret_wrong"
+    assert error.details["running_on"] == "source" and not change.left_changed
+    assert error.details["leftovers"] == [{"kind": "nvram", "path": pair.nvram}]
+    assert "goes on running on hv1" in str(error)
+
+
+def test_m4_what_was_there_before_is_no_leftover(pair):
+    pair.own_copy(pair.nvram)
+    error, change = failed(pair, raising(libvirt.VIR_ERR_NO_SECRET, "Secret not found"))
+    assert error.details["leftovers"] == []
+    assert error.details["secret_uuid"] == SECRET_UUID
+
+
+def test_m4_a_destination_that_died_does_not_hide_the_first_error(pair):
+    def die(domain, uri, parameters, flags):
+        pair.hosts.clear()
+        raise libvirt_error(libvirt.VIR_ERR_OPERATION_FAILED, "operation failed: Lost connection to destination host")
+
+    error, change = failed(pair, die)
+    assert "Lost connection to destination host" in str(error)
+    assert error.details["running_on"] == "source"
+
+
+def test_an_error_after_the_vm_has_moved_is_told_as_such(pair):
+    def arrive_and_fail(domain, uri, parameters, flags):
+        pair.destination.add(FakeDomain(pair.destination, domain.xml))
+        pair.source.domains.remove(domain)
+        domain.now = (5, 4)
+        raise libvirt_error(libvirt.VIR_ERR_MIGRATE_PERSIST_FAILED, "cannot persist")
+
+    error, change = failed(pair, arrive_and_fail)
+    assert error.details["running_on"] == "destination" and change.left_changed
+    assert "do not start it on hv1" in str(error)
+
+
+def test_an_incoming_qemu_is_not_a_running_copy(pair):
+    def leave_incoming(domain, uri, parameters, flags):
+        incoming = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
+        pair.destination.add(FakeDomain(pair.destination, domain.xml, incoming))
+        raise libvirt_error(libvirt.VIR_ERR_OPERATION_FAILED, "operation failed")
+
+    error, change = failed(pair, leave_incoming)
+    assert error.details["running_on"] == "source"
+    assert {"kind": "domain", "path": "web1"} in error.details["leftovers"]
+
+
+def test_a_success_that_the_hosts_contradict_is_an_error(pair):
+    error, change = failed(pair, lambda *arguments: None)
+    assert error.code == "migration_unproven"
+    assert "still runs on hv1" in str(error)
+
+
+def test_timeout_aborts_the_job(pair):
+    def last_long(domain, uri, parameters, flags):
+        ended = time.monotonic() + 20
+        while not domain.aborted and time.monotonic() < ended:
+            time.sleep(0.02)
+        raise libvirt_error(libvirt.VIR_ERR_OPERATION_ABORTED, "operation aborted: canceled by client")
+
+    error, change = failed(pair, last_long, timeout=1)
+    assert error.code == "migration_timeout"
+    assert error.details["running_on"] == "source"
+
+
+def test_abort_is_asked_again_until_libvirt_takes_it(pair):
+    refusals = [1, 2]
+    taken = threading.Event()
+
+    def abort():
+        if refusals:
+            refusals.pop()
+            raise libvirt_error(libvirt.VIR_ERR_OPERATION_INVALID, "cannot abort incoming migration")
+        taken.set()
+
+    def last_long(domain, uri, parameters, flags):
+        taken.wait(20)
+        raise libvirt_error(libvirt.VIR_ERR_OPERATION_ABORTED, "operation aborted: canceled by client")
+
+    pair.vm.abortJob = abort
+    assert failed(pair, last_long, timeout=1)[0].code == "migration_timeout"
+
+
+def test_completed_stats_may_be_missing(pair):
+    def no_stats(flags=0):
+        raise libvirt_error(libvirt.VIR_ERR_OPERATION_INVALID, "no stats")
+
+    pair.vm.jobStats = no_stats
+    assert aftermath.running_on(pair.vm, None) == "source"
+    change = plan(pair)
+    change.apply()
+    assert change.result()["outcome"] == "migrated"
+
+

@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+import os
+
+import libvirt
+import pytest
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration import sharing
+
+from ansible_collections.trustedvm.libvirt.tests.unit.plugins.module_utils._migration.fakes import libvirt_error
+
+
+def probe(pair):
+    directory, name = os.path.split(pair.nvram)
+    return sharing.probe(pair.destination, directory, [name])
+
+
+def test_one_directory_at_both_ends_is_proven(pair):
+    pair.share(os.path.dirname(pair.nvram))
+    assert probe(pair) == sharing.Sharing(True, True)
+
+
+def test_a_file_of_the_same_name_is_no_proof(pair):
+    pair.own_copy(pair.nvram)
+    assert probe(pair) == sharing.Sharing(False, True)
+
+
+def test_no_such_directory(pair):
+    assert probe(pair) == sharing.NOT_THERE
+
+
+def test_no_such_file(pair):
+    pair.own_copy(pair.nvram + ".of-another-vm")
+    assert probe(pair) == sharing.NOT_THERE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        libvirt_error(libvirt.VIR_ERR_SYSTEM_ERROR, "cannot open directory: Permission denied", 13),
+        libvirt_error(libvirt.VIR_ERR_NO_SUPPORT, "this function is not supported by the connection driver"),
+    ],
+    ids=["root squash", "no storage driver"],
+)
+def test_undecided_is_never_taken_for_separate(pair, error):
+    pair.destination.pool_error = error
+    found = probe(pair)
+    assert found.shared is None
+    assert error.get_error_message() in found.reason
+
+
+def test_no_marker_can_be_made(pair, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied")
+
+    pair.share(os.path.dirname(pair.nvram))
+    monkeypatch.setattr(sharing.os, "open", refuse)
+    assert probe(pair).shared is None
+
+
+def test_neither_marker_nor_pool_stays(pair):
+    pair.share(os.path.dirname(pair.nvram))
+    probe(pair)
+    assert os.listdir(os.path.dirname(pair.nvram)) == [os.path.basename(pair.nvram)]
+    assert [pool.destroyed for pool in pair.destination.pools] == [True]
+
+
+def test_the_pool_does_not_meet_the_operators_own(pair, monkeypatch):
+    """libvirt compares the target paths of pools as text."""
+    asked = []
+    create = pair.destination.storagePoolCreateXML
+    monkeypatch.setattr(pair.destination, "storagePoolCreateXML", lambda xml, flags: asked.append(xml) or create(xml))
+    probe(pair)
+    assert "<path>%s/.</path>" % os.path.dirname(pair.nvram) in asked[0]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_exists_there(pair, there):
+    if there:
+        pair.own_copy(pair.nvram)
+    assert sharing.exists_there(pair.destination, pair.nvram) is there
