@@ -192,3 +192,28 @@ def _console(tree: Any) -> Optional[str]:
             source = element.find("source")
             return None if source is None else str(source.get("path"))
     return None
+
+
+# A running VM's cpu is libvirt's expansion of the defined one; name and UUID cannot differ.
+_COMPARED_WITH_RUNNING = (
+    "memory_mib",
+    "vcpus",
+    "machine",
+    "firmware",
+    "loader",
+    "secure_boot",
+    "nvram",
+    "tpm",
+    "disks",
+    "console",
+    "graphics",
+)
+
+
+def differs_from_running(running: Any, defined: Any) -> bool:
+    """Whether the VM would be another one after a restart, in what we describe."""
+    live, wanted = describe(running), describe(defined)
+    if any(live[key] != wanted[key] for key in _COMPARED_WITH_RUNNING):
+        return True
+    cards = [[{**card, "mac": None} for card in side["networks"]] for side in (live, wanted)]
+    return bool(cards[0] != cards[1])

@@ -30,11 +30,13 @@ class Marks:
         tpm_state: a TPM state was made for it.
         nvram: it has run with an NVRAM volume.
         source_digest: SHA-256 of the user's own XML that the definition was made from.
+        rewritten: libvirt put that XML into other words, so it cannot be compared with the definition.
     """
 
     tpm_state: bool = False
     nvram: bool = False
     source_digest: Optional[str] = None
+    rewritten: bool = False
 
     def as_result(self) -> dict[str, bool]:
         return {"tpm_state": self.tpm_state, "nvram": self.nvram}
@@ -50,6 +52,7 @@ def read_marks(tree: Any) -> Marks:
         tpm_state=tpm is not None and tpm.get("state") == "made",
         nvram=nvram is not None and nvram.get("state") == "used",
         source_digest=None if source is None else source.get("sha256"),
+        rewritten=source is not None and source.get("rewritten") == "yes",
     )
 
 
@@ -67,7 +70,13 @@ def write_marks(tree: Any, marks: Marks) -> None:
     metadata.append(_element(marks))
 
 
-def set_marks(domain: Any, tree: Any, tpm_state: Optional[bool] = None, nvram: Optional[bool] = None) -> bool:
+def set_marks(
+    domain: Any,
+    tree: Any,
+    tpm_state: Optional[bool] = None,
+    nvram: Optional[bool] = None,
+    rewritten: Optional[bool] = None,
+) -> bool:
     """Change marks of a defined domain, running or not; None leaves one as it is.
 
     Returns:
@@ -78,6 +87,7 @@ def set_marks(domain: Any, tree: Any, tpm_state: Optional[bool] = None, nvram: O
         tpm_state=found.tpm_state if tpm_state is None else tpm_state,
         nvram=found.nvram if nvram is None else nvram,
         source_digest=found.source_digest,
+        rewritten=found.rewritten if rewritten is None else rewritten,
     )
     if wanted == found:
         return False
@@ -98,7 +108,9 @@ def _element(marks: Marks) -> Any:
     if marks.nvram:
         etree.SubElement(root, _NVRAM, state="used")
     if marks.source_digest:
-        etree.SubElement(root, _DEFINITION, sha256=marks.source_digest)
+        source = etree.SubElement(root, _DEFINITION, sha256=marks.source_digest)
+        if marks.rewritten:
+            source.set("rewritten", "yes")
     return root
 
 

@@ -1,0 +1,124 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+"""The skeleton of a new VM; everything that an option can say is put in by the same edits as later."""
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from .._core.deps import etree, libvirt
+from .._core.errors import TrustedVMError
+from .spec import VmSpec
+
+DEFAULT_MACHINES = {"x86_64": "q35", "aarch64": "virt", "riscv64": "virt"}
+DEFAULT_CPU_MODES = {"kvm": "host-model", "qemu": "maximum"}
+
+
+def complete(spec: VmSpec, connection: Any) -> VmSpec:
+    """The spec of a new VM with the defaults filled in.
+
+    Raises:
+        TrustedVMError: ``vm_options_invalid``: without name or memory there is nothing to make.
+    """
+    if not spec.name or spec.memory is None:
+        raise TrustedVMError(
+            "vm_options_invalid",
+            "The VM does not exist yet, and to make it name and memory are needed",
+            wanted="name and memory, or xml",
+        )
+    architecture = spec.architecture or str(connection.getInfo()[0])
+    machine = spec.machine or DEFAULT_MACHINES.get(architecture, "q35")
+    virt_type = spec.virt_type or "kvm"
+    if virt_type == "auto":
+        virt_type = best_virt_type(connection, architecture, machine)
+    return replace(
+        spec,
+        uuid=spec.uuid or str(uuid.uuid4()),
+        architecture=architecture,
+        machine=machine,
+        virt_type=virt_type,
+        vcpus=spec.vcpus or 1,
+        cpu_mode=spec.cpu_mode or ("custom" if spec.cpu_model else DEFAULT_CPU_MODES.get(virt_type)),
+        firmware=spec.firmware or "uefi",
+        secure_boot=bool(spec.secure_boot),
+        disks=spec.disks or (),
+        networks=spec.networks or (),
+        graphics=spec.graphics or "none",
+        devices_xml=spec.devices_xml or (),
+    )
+
+
+def best_virt_type(connection: Any, architecture: str, machine: str) -> str:
+    """``kvm`` where libvirt offers it for that machine, else ``qemu`` (emulation)."""
+    try:
+        connection.getDomainCapabilities(None, architecture, machine, "kvm", 0)
+    except libvirt.libvirtError:
+        return "qemu"
+    return "kvm"
+
+
+def skeleton(spec: VmSpec) -> Any:
+    """A ``<domain>`` with what no option says, for a completed spec."""
+    tree = etree.Element("domain", type=spec.virt_type)
+    etree.SubElement(tree, "name").text = spec.name
+    etree.SubElement(tree, "uuid").text = spec.uuid
+    etree.SubElement(tree, "memory", unit="KiB").text = "0"
+    etree.SubElement(tree, "vcpu").text = "0"
+    system = etree.SubElement(tree, "os")
+    etree.SubElement(system, "type", arch=spec.architecture, machine=spec.machine).text = "hvm"
+    features = etree.SubElement(tree, "features")
+    etree.SubElement(features, "acpi")
+    if spec.architecture == "x86_64":
+        etree.SubElement(features, "apic")
+    etree.SubElement(tree, "clock", offset="utc")
+    devices = etree.SubElement(tree, "devices")
+    if spec.console is None:
+        etree.SubElement(etree.SubElement(devices, "serial", type="pty"), "target", port="0")
+    rng = etree.SubElement(devices, "rng", model="virtio")
+    etree.SubElement(rng, "backend", model="random").text = "/dev/urandom"
+    return tree
+
+
+def parse_user_xml(spec: VmSpec) -> Any:
+    """The user's own XML, with name and UUID from the options or, failing that, a new UUID.
+
+    Raises:
+        TrustedVMError: ``xml_invalid``; ``vm_options_invalid`` where XML and options contradict.
+    """
+    parser = etree.XMLParser(remove_comments=True, remove_blank_text=True, resolve_entities=False, no_network=True)
+    try:
+        tree = etree.fromstring((spec.xml or "").encode(), parser)
+    except etree.XMLSyntaxError as error:
+        raise TrustedVMError("xml_invalid", "The VM's xml is not well-formed: %s" % error) from error
+    if tree.tag != "domain":
+        raise TrustedVMError("xml_invalid", "The VM's xml is no domain", found="<%s>" % tree.tag, wanted="<domain>")
+    if tree.find("os/type") is None or tree.find("memory") is None:
+        raise TrustedVMError("xml_invalid", "The VM's xml lacks <os><type> or <memory>")
+    _settle(tree, "name", spec.name)
+    _settle(tree, "uuid", spec.uuid)
+    if not tree.findtext("name"):
+        raise TrustedVMError("vm_options_invalid", "Neither the option name nor the xml names the VM")
+    return tree
+
+
+def _settle(tree: Any, tag: str, value: Any) -> None:
+    found = (tree.findtext(tag) or "").strip()
+    if tag == "uuid":
+        found = found.lower()
+    if value and found and found != value:
+        raise TrustedVMError(
+            "vm_options_invalid",
+            "The option %s and the xml contradict each other" % tag,
+            found="<%s>%s</%s>" % (tag, found, tag),
+            wanted=value,
+        )
+    if value and not found:
+        old = tree.find(tag)
+        if old is not None:
+            tree.remove(old)
+        element = etree.Element(tag)
+        element.text = value
+        tree.insert(0 if tag == "name" else 1, element)

@@ -1,0 +1,141 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+"""From the options of an item to the definition that the VM is to have, and whether it differs."""
+
+import copy
+import uuid
+from dataclasses import dataclass, replace
+from typing import Any, Optional
+
+from .._core.deps import etree
+from .._core.host_paths import host_paths
+from .._nvram.firmware import FirmwareCatalogue
+from .._nvram.location import DEFAULT_DIRECTORY, root_directory, volume_path
+from .._tpm.device import find_tpm, read_tpm
+from . import edits, storage_edits
+from .builder import complete, parse_user_xml, skeleton
+from .compare import contains, digest_of
+from .description import has_secure_boot, loader_of, nvram_of, root_disk_of
+from .firmware_edits import apply_firmware, keep_firmware
+from .metadata import read_marks, write_marks
+from .spec import VmSpec
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A definition as it is to be.
+
+    Attributes:
+        tree: the wanted ``<domain>``; the very one that is there if nothing differs.
+        before: the one that is there, None for a new VM.
+        validate: the user's own XML is in it, so libvirt shall check it against its schema.
+    """
+
+    tree: Any
+    before: Any
+    changed: bool
+    validate: bool = False
+
+
+class DefinitionPlanner:
+    """Works out drafts for the VMs of one connection."""
+
+    def __init__(self, connection: Any, catalogue: FirmwareCatalogue) -> None:
+        self._connection = connection
+        self._catalogue = catalogue
+        paths = host_paths(connection)
+        self._nvram_directory = paths.nvram if paths else DEFAULT_DIRECTORY
+
+    def named(self, spec: VmSpec) -> VmSpec:
+        """The spec with name and UUID from its XML, if it has one."""
+        if spec.xml is None:
+            return spec
+        tree = parse_user_xml(spec)
+        given = (tree.findtext("uuid") or "").strip().lower()
+        return replace(spec, name=tree.findtext("name").strip(), uuid=given or None)
+
+    def draft(self, spec: VmSpec, before: Any) -> Draft:
+        """The wanted definition; pure: nothing is changed, and the same input gives the same draft."""
+        if not spec.says_something:
+            return Draft(before, before, changed=False)
+        if spec.xml is not None:
+            return self._from_user(spec, before)
+        return self._from_options(spec, before)
+
+    def _from_options(self, spec: VmSpec, before: Any) -> Draft:
+        if before is None:
+            spec = complete(spec, self._connection)
+            tree = skeleton(spec)
+        else:
+            tree = copy.deepcopy(before)
+        edits.apply_machine(tree, spec)
+        storage_edits.apply_disks(tree, spec.disks)
+        storage_edits.apply_networks(tree, spec.networks)
+        edits.apply_console(tree, spec.console)
+        edits.apply_graphics(tree, spec.graphics)
+        edits.apply_devices_xml(tree, spec.devices_xml)
+        self._apply_trust(tree, spec, before is not None)
+        changed = before is None or etree.tostring(tree) != etree.tostring(before)
+        return Draft(tree if changed else before, before, changed, validate=bool(spec.devices_xml) and changed)
+
+    def _from_user(self, spec: VmSpec, before: Any) -> Draft:
+        tree = parse_user_xml(spec)
+        digest = digest_of(tree)
+        if before is not None:
+            _take_over(tree, before)
+        elif tree.find("uuid") is None:
+            etree.SubElement(tree, "uuid").text = spec.uuid or str(uuid.uuid4())
+        self._apply_trust(tree, spec, before is not None)
+        if before is not None:
+            storage_edits.keep_macs(tree, before)
+            marks = read_marks(before)
+            if _still_fits(before, tree, digest):
+                return Draft(before, before, changed=False)
+        else:
+            marks = read_marks(tree)
+        write_marks(tree, replace(marks, source_digest=digest, rewritten=False))
+        return Draft(tree, before, changed=True, validate=True)
+
+    def _apply_trust(self, tree: Any, spec: VmSpec, exists: bool) -> None:
+        edits.apply_tpm_wish(tree, spec.tpm)
+        apply_firmware(tree, spec, self._catalogue, lambda: self.nvram_path(tree, spec), exists)
+
+    def nvram_path(self, tree: Any, spec: VmSpec) -> str:
+        """Where the VM's NVRAM goes if its definition does not say it yet."""
+        told = spec.nvram_path or spec.nvram_directory
+        storage = None if told else root_directory(self._connection, root_disk_of(tree))
+        return volume_path(
+            tree.findtext("uuid"), spec.nvram_path, spec.nvram_directory, storage, self._nvram_directory
+        )
+
+
+def _take_over(tree: Any, before: Any) -> None:
+    """What a user's XML leaves open and must not be lost: UUID, vTPM, firmware and NVRAM path."""
+    if tree.find("uuid") is None:
+        element = etree.Element("uuid")
+        element.text = before.findtext("uuid")
+        tree.insert(1, element)
+    tpm = find_tpm(before)
+    if tpm is not None and find_tpm(tree) is None:
+        devices = tree.find("devices")
+        devices = etree.SubElement(tree, "devices") if devices is None else devices
+        devices.append(copy.deepcopy(tpm))
+    keep_firmware(tree, before)
+
+
+def _still_fits(before: Any, wanted: Any, digest: str) -> bool:
+    marks = read_marks(before)
+    if marks.source_digest not in (None, digest):
+        return False
+    if marks.rewritten and marks.source_digest == digest:
+        # libvirt put some of the XML into other words: the user's part is the digest's, ours is compared.
+        return _own_part(before) == _own_part(wanted)
+    return contains(before, wanted)
+
+
+def _own_part(tree: Any) -> tuple[Any, ...]:
+    nvram = nvram_of(tree)
+    return read_tpm(tree), loader_of(tree), has_secure_boot(tree), nvram.path if nvram else None
