@@ -10,6 +10,7 @@ from typing import Any, Mapping, Optional
 
 from .._core.change import Change, Step
 from .._core.domains import DomainIndex, as_uuid, definition
+from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
 from .._tpm import key_check
 from .._tpm.device import read_tpm

@@ -77,7 +77,7 @@ def refuse_unprivate(wanted: WantedSecret, found: SecretDefinition) -> None:
 
 def not_as_asked(found: str, wanted: str) -> TrustedVMError:
     return TrustedVMError(
-        "secretnot_as_asked",
+        "secret_not_as_asked",
         "libvirt took the secret, but does not hold it as asked",
         found=found,
         wanted=wanted,
