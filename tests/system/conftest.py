@@ -1,0 +1,23 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two lab hypervisors for all system tests of a run."""
+from __future__ import annotations
+
+import pathlib
+from typing import Iterator
+
+import pytest
+
+from .fleet import Fleet
+
+
+@pytest.fixture(scope="session")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    fleet = Fleet("system", pathlib.Path(tmp_path_factory.mktemp("fleet")))
+    try:
+        fleet.up()
+        fleet.playbook("hypervisor")
+        yield fleet
+    finally:
+        fleet.down()

@@ -1,0 +1,245 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks on two hypervisors: idempotence, prediction, and what happens when something is missing.
+
+The guests have no disk: the firmware alone uses the TPM and the NVRAM.
+"""
+from __future__ import annotations
+
+import json
+from typing import Any, Iterator
+
+import pytest
+import yaml
+
+from .fleet import Fleet
+
+EMPTY: dict[str, list[str]] = {"domains": [], "secrets": [], "tpm_states": [], "nvram": []}
+
+
+def describe(name: str, **more: Any) -> dict[str, Any]:
+    return {
+        "name": name,
+        "memory": 128,
+        "virt_type": "qemu",
+        "networks": [],
+        "disks": [],
+        "nvram": {"path": "/var/lib/libvirt/qemu/nvram/%s_VARS.fd" % name},
+        **more,
+    }
+
+
+def provision(fleet: Fleet, *vms: dict[str, Any], **options: Any) -> Any:
+    return fleet.playbook("provision", extra={"trustedvm_hosts": "a", "vm_provision_vms": list(vms)}, **options)
+
+
+def migrate(fleet: Fleet, name: str, destination: str = "b", **options: Any) -> Any:
+    return fleet.playbook("migrate", extra={"vm_migrate_vms": [name], "vm_migrate_destination": destination}, **options)
+
+
+def destroy(fleet: Fleet, name: str) -> Any:
+    return fleet.playbook("destroy", extra={"vm_destroy_vms": [name], "vm_destroy_force": True})
+
+
+def running_on(fleet: Fleet, name: str) -> list[str]:
+    return [host for host in fleet.hosts if name in fleet.virsh(host, "list", "--name").stdout.split()]
+
+
+def owner(fleet: Fleet, name: str) -> str:
+    return str(controller_task(fleet, "vm_record_info", {"vms": [name]})["records"][0]["host"])
+
+
+def controller_task(fleet: Fleet, module: str, arguments: dict[str, Any], ok: bool = True) -> dict[str, Any]:
+    """Run one controller module; its result."""
+    playbook = fleet.directory / "task.yml"
+    answer = fleet.directory / "answer.json"
+    answer.unlink(missing_ok=True)
+    tasks = [
+        {"trustedvm.libvirt." + module: arguments, "register": "answer", "ignore_errors": not ok},
+        {"ansible.builtin.copy": {"dest": str(answer), "content": "{{ answer | to_json }}", "mode": "0600"}},
+    ]
+    play = {
+        "hosts": "localhost",
+        "gather_facts": False,
+        "vars": {"trustedvm_state_directory": str(fleet.state_directory)},
+        "tasks": tasks,
+    }
+    playbook.write_text(yaml.safe_dump([play]), encoding="utf-8")
+    fleet.playbook(str(playbook))
+    return dict(json.loads(answer.read_text(encoding="utf-8")))
+
+
+@pytest.fixture()
+def vm(fleet: Fleet, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A running VM on a; whatever the test leaves of it is removed, and removal must leave nothing."""
+    name = "t" + str(abs(hash(request.node.nodeid)) % 10**6)
+    provision(fleet, describe(name))
+    assert running_on(fleet, name) == ["a"]
+    yield name
+    destroy(fleet, name)
+    assert {host: fleet.left_on(host) for host in fleet.hosts} == {"a": EMPTY, "b": EMPTY}
+    assert not any(fleet.registry_rows().values())
+
+
+def test_check_mode_predicts_and_the_second_run_changes_nothing(fleet: Fleet) -> None:
+    wanted = describe("t1")
+    predicted = provision(fleet, wanted, check=True)
+    assert fleet.left_on("a") == EMPTY
+    done = provision(fleet, wanted)
+    assert predicted.changed == done.changed > 0
+    assert provision(fleet, wanted).changed == 0
+    predicted = migrate(fleet, "t1", check=True)
+    assert running_on(fleet, "t1") == ["a"] and fleet.left_on("b") == EMPTY
+    done = migrate(fleet, "t1")
+    assert predicted.changed > 0 and done.changed > 0
+    assert running_on(fleet, "t1") == ["b"] and owner(fleet, "t1") == "b"
+    assert fleet.left_on("a") == EMPTY
+    assert migrate(fleet, "t1").changed == 0
+    for playbook in ("start", "stop", "stop", "start"):
+        run = fleet.playbook(playbook, extra={"vm_%s_vms" % playbook: ["t1"], "vm_stop_timeout": 1})
+        assert run.changed == 0 or playbook in ("stop", "start")
+    assert fleet.playbook("start", extra={"vm_start_vms": ["t1"]}).changed == 0
+    destroy(fleet, "t1")
+    assert destroy(fleet, "t1").changed == 0
+    assert fleet.left_on("b") == EMPTY
+
+
+class TestStart:
+    def stop(self, fleet: Fleet, vm: str) -> None:
+        fleet.playbook("stop", extra={"vm_stop_vms": [vm], "vm_stop_timeout": 1})
+
+    def start(self, fleet: Fleet, vm: str, ok: bool = True) -> Any:
+        return fleet.playbook("start", extra={"vm_start_vms": [vm]}, ok=ok)
+
+    def test_m7_a_secret_that_vanished_comes_back_from_the_key(self, fleet: Fleet, vm: str) -> None:
+        self.stop(fleet, vm)
+        secret = fleet.left_on("a")["secrets"][0]
+        fleet.virsh("a", "secret-undefine", secret)
+        self.start(fleet, vm)
+        assert running_on(fleet, vm) == ["a"]
+        assert fleet.left_on("a")["secrets"] == [secret]
+
+    def test_m7_a_lost_key_of_a_vm_that_ran_is_an_error_not_a_new_key(self, fleet: Fleet, vm: str) -> None:
+        self.stop(fleet, vm)
+        fleet.virsh("a", "secret-undefine", fleet.left_on("a")["secrets"][0])
+        controller_task(fleet, "resource_key", {"vm": vm, "purpose": "destroy", "state": "absent"})
+        run = self.start(fleet, vm, ok=False)
+        assert "resource_key_missing" in run.output
+        assert running_on(fleet, vm) == [] and fleet.left_on("a")["secrets"] == []
+        assert fleet.registry_rows()["resource_keys"] == 0
+
+    def test_n5_a_vm_that_lost_its_tpm_state_is_not_started(self, fleet: Fleet, vm: str) -> None:
+        self.stop(fleet, vm)
+        state = fleet.left_on("a")["tpm_states"][0]
+        fleet.on("a", "mv", state, state + ".lost")
+        run = self.start(fleet, vm, ok=False)
+        assert "tpm_state_missing" in run.output
+        fleet.on("a", "mv", state + ".lost", state)
+        self.start(fleet, vm)
+
+    def test_n4_a_vm_with_a_damaged_nvram_is_not_started(self, fleet: Fleet, vm: str) -> None:
+        self.stop(fleet, vm)
+        volume = fleet.left_on("a")["nvram"][0]
+        fleet.on("a", "cp", volume, "/root/kept.fd")
+        fleet.on("a", "truncate", "-s", "1000", volume)
+        assert "nvram_wrong_size" in self.start(fleet, vm, ok=False).output
+        fleet.on("a", "cp", "/root/kept.fd", volume)
+        self.start(fleet, vm)
+
+    def test_a_secret_with_the_wrong_value_is_named(self, fleet: Fleet, vm: str) -> None:
+        self.stop(fleet, vm)
+        secret = fleet.left_on("a")["secrets"][0]
+        fleet.virsh("a", "secret-set-value", secret, "--base64", "d3Jvbmc=")
+        run = self.start(fleet, vm, ok=False)
+        assert running_on(fleet, vm) == []
+        assert "key" in run.output and vm in run.output
+
+
+class TestProvision:
+    def test_c6_a_failed_provisioning_leaves_nothing(self, fleet: Fleet) -> None:
+        broken = describe("t2", disks=[{"path": "/srv/local/not-there.qcow2"}])
+        run = provision(fleet, broken, ok=False)
+        assert "disk_missing" in run.output
+        assert fleet.left_on("a") == EMPTY
+        assert not any(fleet.registry_rows().values())
+
+    def test_a_vm_that_is_finished_stays_when_another_fails(self, fleet: Fleet) -> None:
+        broken = describe("t4", disks=[{"path": "/srv/local/not-there.qcow2"}])
+        provision(fleet, describe("t3"), broken, ok=False)
+        assert running_on(fleet, "t3") == ["a"]
+        assert fleet.registry_rows()["vms"] == 1 and len(fleet.left_on("a")["secrets"]) == 1
+        destroy(fleet, "t3")
+
+
+class TestMigrate:
+    def test_m4_the_secret_that_the_run_made_goes_when_the_vm_does_not_arrive(self, fleet: Fleet) -> None:
+        fleet.on("a", "mkdir", "-p", "/srv/local/only-here")
+        provision(fleet, describe("t5", console={"path": "/srv/local/only-here/console.log"}))
+        run = migrate(fleet, "t5", ok=False)
+        assert "only-here" in run.output
+        assert running_on(fleet, "t5") == ["a"] and owner(fleet, "t5") == "a"
+        assert fleet.left_on("b") == EMPTY
+        destroy(fleet, "t5")
+
+    def test_m4_a_secret_that_was_there_before_stays(self, fleet: Fleet) -> None:
+        fleet.on("a", "mkdir", "-p", "/srv/local/only-here")
+        provision(fleet, describe("t6", console={"path": "/srv/local/only-here/console.log"}))
+        secret = fleet.left_on("a")["secrets"][0]
+        xml = fleet.virsh("a", "secret-dumpxml", secret).stdout
+        value = fleet.on("a", "cat", "/etc/libvirt/secrets/%s.base64" % secret).strip()
+        fleet.on("b", "sh", "-c", "cat > /root/secret.xml <<'X'\n%s\nX\n" % xml)
+        fleet.virsh("b", "secret-define", "/root/secret.xml")
+        fleet.virsh("b", "secret-set-value", secret, "--base64", value)
+        migrate(fleet, "t6", ok=False)
+        assert fleet.left_on("b")["secrets"] == [secret]
+        fleet.virsh("b", "secret-undefine", secret)
+        destroy(fleet, "t6")
+
+    def test_m3_another_uuid_for_the_usage_is_an_error_with_a_remedy(self, fleet: Fleet, vm: str) -> None:
+        uuid = fleet.on("a", "virsh", "domuuid", vm).strip()
+        other = "<secret private='yes'><usage type='vtpm'><name>trustedvm:vtpm:%s</name></usage></secret>" % uuid
+        fleet.on("b", "sh", "-c", 'echo "%s" > /root/other.xml' % other)
+        fleet.virsh("b", "secret-define", "/root/other.xml")
+        taken = fleet.left_on("b")["secrets"]
+        run = migrate(fleet, vm, ok=False)
+        assert "usage_taken" in run.output and "What to do" in run.output
+        assert fleet.left_on("b")["secrets"] == taken and running_on(fleet, vm) == ["a"]
+        fleet.virsh("b", "secret-undefine", taken[0])
+
+    def test_m2_a_missing_key_is_an_error_before_anything_moves(self, fleet: Fleet, vm: str) -> None:
+        controller_task(fleet, "resource_key", {"vm": vm, "purpose": "destroy", "state": "absent"})
+        assert "resource_key_missing" in migrate(fleet, vm, ok=False).output
+        assert fleet.left_on("b") == EMPTY and running_on(fleet, vm) == ["a"]
+        assert fleet.registry_rows()["resource_keys"] == 0
+
+    def test_m1_the_secret_has_the_same_uuid_usage_and_value_on_both_hosts(self, fleet: Fleet, vm: str) -> None:
+        secret = fleet.left_on("a")["secrets"][0]
+        before = fleet.virsh("a", "secret-dumpxml", secret).stdout, fleet.read("a", "/etc/libvirt/secrets/%s.base64" % secret)
+        migrate(fleet, vm)
+        after = fleet.virsh("b", "secret-dumpxml", secret).stdout, fleet.read("b", "/etc/libvirt/secrets/%s.base64" % secret)
+        assert before == after and before[1]
+        assert fleet.left_on("a") == EMPTY
+
+    @pytest.mark.parametrize(
+        ("name", "destination", "code"), [("nobody", "b", "vm_record_missing"), (None, "nowhere", "destination_unknown")]
+    )
+    def test_bad_input_is_one_clear_error(self, fleet: Fleet, vm: str, name: str, destination: str, code: str) -> None:
+        run = migrate(fleet, name or vm, destination, ok=False)
+        assert code in run.output and "Traceback" not in run.output
+        assert running_on(fleet, vm) == ["a"] and fleet.left_on("b") == EMPTY
+
+    def test_a_destination_that_does_not_answer_changes_nothing(self, fleet: Fleet, vm: str) -> None:
+        fleet.lab("cut", "b")
+        try:
+            run = migrate(fleet, vm, ok=False)
+        finally:
+            fleet.lab("heal", "b")
+        assert "destination_unreachable" in run.output
+        assert running_on(fleet, vm) == ["a"] and fleet.left_on("b") == EMPTY
+
+    def test_there_and_back(self, fleet: Fleet, vm: str) -> None:
+        migrate(fleet, vm)
+        migrate(fleet, vm, "a")
+        assert running_on(fleet, vm) == ["a"] and owner(fleet, vm) == "a"
+        assert fleet.left_on("b") == EMPTY
