@@ -213,7 +213,10 @@ _COMPARED_WITH_RUNNING = (
 def differs_from_running(running: Any, defined: Any) -> bool:
     """Whether the VM would be another one after a restart, in what we describe."""
     live, wanted = describe(running), describe(defined)
-    if any(live[key] != wanted[key] for key in _COMPARED_WITH_RUNNING):
-        return True
+    for key in _COMPARED_WITH_RUNNING:
+        # libvirt 9.0 with firmware='efi' tells loader and NVRAM of the running VM only.
+        open_choice = wanted[key] is None and key in ("loader", "nvram")
+        if live[key] != wanted[key] and not open_choice:
+            return True
     cards = [[{**card, "mac": None} for card in side["networks"]] for side in (live, wanted)]
     return bool(cards[0] != cards[1])

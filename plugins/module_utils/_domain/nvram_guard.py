@@ -107,12 +107,13 @@ class NvramGuard:
             "(nvram_volume state=reset, accept_data_loss=true)",
         )
 
-    def pristine(self, path: str, template: Template) -> bool:
+    def pristine(self, path: str, template: Optional[Template]) -> bool:
         """Whether nothing was ever written to the volume; reads it."""
         facts = self.backend.probe(path)
         if facts.header is None or facts.size > READ_LIMIT:
             return False
-        return never_used(self.backend.read(path), [template.read(), *self.host_templates()])
+        own = [template.read()] if template is not None else []
+        return never_used(self.backend.read(path), own + self.host_templates())
 
     def host_templates(self) -> list[bytes]:
         if self._templates is None:

@@ -26,7 +26,7 @@ from .lifecycle import Power, StopPolicy, Stopper, path_to_running, power_state
 from .metadata import read_marks
 from .nvram_guard import NvramGuard, NvramPlan
 from .removal import RemovalPlanner
-from .spec import VmSpec, spec_from_options
+from .spec import VmSpec, invalid, spec_from_options
 
 # What a check mode run may have to take as there, because an earlier task of the play makes it.
 _PREPARED_CODES = (
@@ -66,6 +66,8 @@ class VmPlanner:
         self._seen: set[str] = set()
 
     def __call__(self, item: Mapping[str, Any]) -> Change:
+        if not item.get("name") and not item.get("uuid"):
+            raise invalid("an item needs the VM's name or uuid")
         spec = self._definitions.named(spec_from_options(item))
         entry = self._identify(spec)
         if item["state"] == "absent":

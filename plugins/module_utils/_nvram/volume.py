@@ -98,6 +98,9 @@ class NvramBackend(Protocol):
     def copies(self, path: str) -> list[str]:
         """Earlier contents that a reset kept beside the volume."""
 
+    def next_copy(self, path: str) -> str:
+        """The name that the next reset's copy gets."""
+
     def drop_copies(self, path: str) -> None: ...
 
     def strays(self, path: str) -> list[str]:

@@ -9,7 +9,6 @@ import errno
 import os
 import stat
 import tempfile
-import time
 from contextlib import contextmanager
 from typing import Iterator, Optional
 
@@ -81,7 +80,7 @@ class DirectoryBackend:
         with _written_beside(path, content) as temporary:
             _take_owner(path, temporary)
             if keep_copy:
-                copy = self._next_copy(path)
+                copy = self.next_copy(path)
                 _publish(path, copy, keep_source=True)
             os.replace(temporary, path)
         _sync_directory(os.path.dirname(path))
@@ -136,14 +135,12 @@ class DirectoryBackend:
             except FileExistsError:
                 pass
 
-    def _next_copy(self, path: str) -> str:
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        copy = path + COPY_INFIX + stamp
+    def next_copy(self, path: str) -> str:
+        """The name that the next reset's copy gets; numbered, so that check mode can tell it."""
         number = 1
-        while os.path.lexists(copy):
+        while os.path.lexists("%s%s%d" % (path, COPY_INFIX, number)):
             number += 1
-            copy = "%s%s%s-%d" % (path, COPY_INFIX, stamp, number)
-        return copy
+        return "%s%s%d" % (path, COPY_INFIX, number)
 
 
 def nearest_directory(path: str) -> str:

@@ -1,0 +1,317 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+from __future__ import annotations
+
+"""Plans one NVRAM volume: present, absent or reset."""
+
+import os
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional
+
+from .._core.change import Change, Step
+from .._core.deps import require_lxml
+from .._core.domains import as_uuid
+from .._core.errors import TrustedVMError
+from .._core.host_paths import host_paths
+from .._domain.description import nvram_of, root_disk_of
+from .._domain.firmware_edits import nvram_needed, template_for, template_from
+from .._domain.inventory import Entry, Inventory, not_found
+from .._domain.metadata import Marks, read_marks, set_marks
+from .._domain.nvram_guard import NvramGuard
+from .backends.directory import DirectoryBackend
+from .firmware import FirmwareCatalogue, FirmwareWish
+from .location import DEFAULT_DIRECTORY, root_directory, volume_path
+from .volume import Decision, Facts, Template, as_result, decide, held_by_another, missing
+
+
+@dataclass(frozen=True)
+class Target:
+    """The volume that an item means.
+
+    Attributes:
+        entry: the domain that it is for, None where there is none on this host (yet).
+        own_path: the path in that domain's definition.
+    """
+
+    path: str
+    entry: Optional[Entry]
+    uuid: Optional[str]
+    own_path: Optional[str] = None
+
+    @property
+    def active(self) -> bool:
+        return self.entry is not None and self.entry.active
+
+    @property
+    def marks(self) -> Marks:
+        return read_marks(self.entry.tree) if self.entry is not None else Marks()
+
+
+class NvramPlanner:
+    """Plans the items of one task over one connection and one enumeration."""
+
+    def __init__(self, connection: Any, catalogue: Optional[FirmwareCatalogue] = None) -> None:
+        require_lxml()
+        self._connection = connection
+        self._catalogue = catalogue or FirmwareCatalogue()
+        self._backend = DirectoryBackend()
+        self.inventory = Inventory(connection)
+        self._guard = NvramGuard(self.inventory, self._catalogue, self._backend)
+        paths = host_paths(connection)
+        self._default_directory = paths.nvram if paths else DEFAULT_DIRECTORY
+
+    def __call__(self, item: Mapping[str, Any]) -> Change:
+        target = self._target(item)
+        if item["state"] == "absent":
+            return self._absent(item, target)
+        template = self._template(item, target)
+        if item["state"] == "reset":
+            return self._reset(item, target, template)
+        return self._present(item, target, template)
+
+    def _target(self, item: Mapping[str, Any]) -> Target:
+        """Which volume is meant.
+
+        Raises:
+            TrustedVMError: ``vm_not_found``, ``nvram_not_managed``, ``nvram_storage_unsuitable``.
+        """
+        if not item.get("vm"):
+            path = volume_path("", item.get("path"))
+            return Target(path, self.inventory.nvram_holder(path, None), None)
+        entry = self.inventory.get(item["vm"])
+        uuid = entry.uuid if entry else as_uuid(item["vm"])
+        if uuid is None:
+            raise not_found(self._connection, item["vm"], len(self.inventory.all()))
+        own = self._own_path(entry)
+        told = item.get("path") or item.get("directory")
+        if own is not None and not told:
+            return Target(own, entry, uuid, own)
+        storage = None if told else self._root_directory(item, entry)
+        path = volume_path(uuid, item.get("path"), item.get("directory"), storage, self._default_directory)
+        return Target(path, entry, uuid, own)
+
+    def _own_path(self, entry: Optional[Entry]) -> Optional[str]:
+        nvram = nvram_of(entry.tree) if entry is not None else None
+        if nvram is not None and nvram.path is None:
+            raise TrustedVMError(
+                "nvram_not_managed",
+                "The VM's NVRAM is on %s storage, which this module does not manage" % nvram.kind,
+                found="<nvram type='%s'>" % nvram.kind,
+                wanted="a file",
+            )
+        return nvram.path if nvram else None
+
+    def _root_directory(self, item: Mapping[str, Any], entry: Optional[Entry]) -> Optional[str]:
+        if item.get("root_disk"):
+            return os.path.dirname(item["root_disk"])
+        return root_directory(self._connection, root_disk_of(entry.tree)) if entry else None
+
+    def _template(self, item: Mapping[str, Any], target: Target) -> Template:
+        """What a new volume starts from: as told, as the VM's definition says, else by features."""
+        if item.get("template"):
+            return template_from(item["template"])
+        if target.entry is not None:
+            return template_for(target.entry.tree, None, self._catalogue)
+        secure_boot = bool(item.get("secure_boot"))
+        keys = item.get("enrolled_keys")
+        wish = FirmwareWish(
+            secure_boot,
+            (True if keys is None else keys) if secure_boot else None,
+            item.get("architecture") or os.uname().machine,
+            item.get("machine") or "q35",
+        )
+        return template_from(self._catalogue.choose(wish).template)
+
+    def _present(self, item: Mapping[str, Any], target: Target, template: Template) -> Change:
+        facts = self._backend.probe(target.path)
+        needed = self._needed(target)
+        steps: list[Step] = []
+        decision = None
+        if needed or item.get("path") or item.get("directory"):
+            decision = self._decide(item, target, template, facts)
+        if decision is not None and decision.changes:
+            steps.append(Step("%s volume" % decision.action, lambda: self._guard.carry_out(decision)))
+        copy_steps = self._copy_steps(item, target)
+        change = self._change(target, facts, template, steps + copy_steps, needed)
+        if copy_steps:
+            change.details["copies"] = []
+        action = decision.action if decision else "use"
+        change.outcome = {"create": "created", "rebuild": "rebuilt"}.get(action, "updated")
+        if steps and decision is not None and decision.changes:
+            change.details.update(exists=True, size=template.size, format="raw", ready=True)
+        change.after = self._state(change)
+        return change
+
+    def _decide(self, item: Mapping[str, Any], target: Target, template: Template, facts: Facts) -> Decision:
+        self._refuse_second_volume(target)
+        self._require_own(target)
+        if target.active and facts.exists:
+            # The firmware writes to it now; what counts is the next start.
+            return Decision("use", target.path, template)
+        used = target.marks.nvram or item.get("expect_state") is True
+        if used and not facts.exists and item["accept_data_loss"]:
+            used = False
+        decision = decide(target.path, facts, template, used, lambda: self._guard.pristine(target.path, template))
+        if decision.changes:
+            self._require_off(target)
+            self._backend.require_room(target.path, template.size)
+        return decision
+
+    def _refuse_second_volume(self, target: Target) -> None:
+        """A new volume elsewhere, while the VM has one with something in it, would be another VM's life."""
+        own = target.own_path
+        if own is None or own == target.path or not self._backend.probe(own).exists:
+            return
+        template = template_for(target.entry.tree, None, self._catalogue) if target.entry else None
+        if self._guard.pristine(own, template):
+            return
+        raise TrustedVMError(
+            "nvram_elsewhere",
+            "The VM has NVRAM volume %s, with variables in it" % own,
+            found=own,
+            wanted=target.path,
+            hint="Move that file while the VM is off and change nvram.path with the vm module",
+        )
+
+    def _reset(self, item: Mapping[str, Any], target: Target, template: Template) -> Change:
+        self._require_off(target)
+        self._require_own(target)
+        facts = self._backend.probe(target.path)
+        steps: list[Step] = []
+        copies = self._backend.copies(target.path)
+        if not facts.exists:
+            if target.marks.nvram and not item["accept_data_loss"]:
+                raise missing(target.path)
+            self._backend.require_room(target.path, template.size)
+            steps.append(Step("create volume", lambda: self._backend.create(target.path, template.read())))
+        elif not self._equals(target.path, facts, template):
+            self._require_consent(item, target, template)
+            self._backend.require_room(target.path, template.size)
+            copies = sorted([*copies, self._backend.next_copy(target.path)])
+            steps.append(Step("reset volume", lambda: self._swap(target.path, template)))
+        change = self._change(target, facts, template, steps, self._needed(target))
+        change.outcome = "reset"
+        if steps:
+            change.details.update(exists=True, size=template.size, format="raw", ready=True, copies=copies)
+        change.after = self._state(change)
+        return change
+
+    def _swap(self, path: str, template: Template) -> None:
+        self._backend.replace(path, template.read(), keep_copy=True)
+
+    def _absent(self, item: Mapping[str, Any], target: Target) -> Change:
+        facts = self._backend.probe(target.path)
+        copies = self._backend.copies(target.path)
+        steps: list[Step] = []
+        holder = self._require_removable(item, target)
+        if facts.exists or copies:
+            if not item["moved"]:
+                self._require_consent(item, target, self._known_template(item, target))
+            steps.append(Step("remove volume", lambda: self._remove(target.path)))
+        if holder is not None and target.marks.nvram and item["accept_data_loss"]:
+            steps.append(Step("clear mark", lambda: self._clear_mark(holder), counts=bool(steps)))
+        change = self._change(target, facts, None, steps, None)
+        change.outcome = "removed"
+        if steps:
+            change.details.update(exists=False, size=None, format=None, copies=[])
+            change.after = {}
+        return change
+
+    def _require_removable(self, item: Mapping[str, Any], target: Target) -> Optional[Entry]:
+        """Refuse while a VM runs with the volume, or where it belongs to another one."""
+        holder = self.inventory.nvram_holder(target.path, None)
+        if holder is None:
+            return None
+        if item["moved"]:
+            raise held_by_another(
+                target.path, holder.name, "The VM is defined on this host, so its volume did not move away; drop moved"
+            )
+        if target.uuid is not None and holder.uuid != target.uuid:
+            raise held_by_another(target.path, holder.name, "Name that VM, or another path")
+        self._require_off(Target(target.path, holder, holder.uuid))
+        return holder
+
+    def _known_template(self, item: Mapping[str, Any], target: Target) -> Optional[Template]:
+        try:
+            return self._template(item, target)
+        except TrustedVMError:
+            # The firmware may be gone before the volume; then only the host's templates count as pristine.
+            return None
+
+    def _remove(self, path: str) -> None:
+        self._backend.drop_copies(path)
+        self._backend.remove(path)
+
+    def _clear_mark(self, entry: Entry) -> None:
+        set_marks(entry.domain, entry.tree, nvram=False)
+        self.inventory.refresh(entry.uuid)
+
+    def _copy_steps(self, item: Mapping[str, Any], target: Target) -> list[Step]:
+        """Drop what earlier resets kept, once the VM has proven that it runs without it."""
+        copies = self._backend.copies(target.path)
+        if not item["drop_copies"] or not copies:
+            return []
+        template = self._known_template(item, target)
+        if not self._backend.probe(target.path).exists or self._guard.pristine(target.path, template):
+            raise TrustedVMError(
+                "nvram_not_proven",
+                "NVRAM volume %s was not booted from since its reset, so the copies of before stay" % target.path,
+                found="%d copies, and a volume that no firmware wrote to" % len(copies),
+                hint="Start the VM, see that it boots, and run again",
+            )
+        return [Step("drop copies", lambda: self._backend.drop_copies(target.path))]
+
+    def _equals(self, path: str, facts: Facts, template: Template) -> bool:
+        return facts.header is not None and facts.size == template.size and self._backend.read(path) == template.read()
+
+    def _require_consent(self, item: Mapping[str, Any], target: Target, template: Optional[Template]) -> None:
+        facts = self._backend.probe(target.path)
+        if item["accept_data_loss"] or not facts.exists or self._guard.pristine(target.path, template):
+            return
+        raise TrustedVMError(
+            "nvram_would_be_lost",
+            "NVRAM volume %s holds variables of a guest: boot entries, Secure Boot keys" % target.path,
+            found="a volume that was written to",
+            hint="Set accept_data_loss=true if they may go",
+        )
+
+    def _require_off(self, target: Target) -> None:
+        if target.active:
+            raise TrustedVMError(
+                "vm_running",
+                "VM %s runs with NVRAM volume %s" % (target.entry.name if target.entry else "", target.path),
+                hint="Stop the VM first",
+            )
+
+    def _require_own(self, target: Target) -> None:
+        holder = self.inventory.nvram_holder(target.path, target.uuid)
+        if holder is not None and target.uuid is not None:
+            raise held_by_another(target.path, holder.name)
+
+    def _needed(self, target: Target) -> bool:
+        """A volume asked for by path, or for a VM that is not defined yet, is taken as needed."""
+        return target.entry is None or nvram_needed(target.entry.tree)
+
+    def _change(
+        self, target: Target, facts: Facts, template: Optional[Template], steps: list[Step], needed: Optional[bool]
+    ) -> Change:
+        entry = target.entry
+        details = {
+            **as_result(target.path, facts, template),
+            "needed": needed,
+            "template": template.path if template else None,
+            "copies": self._backend.copies(target.path),
+            "strays": self._backend.strays(target.path),
+        }
+        path = details.pop("path")
+        subject = {"vm": entry.name if entry else None, "uuid": target.uuid or (entry.uuid if entry else None), "path": path}
+        change = Change(subject=subject, steps=steps, details=details)
+        change.before = self._state(change) if facts.exists else {}
+        change.after = change.before
+        return change
+
+    @staticmethod
+    def _state(change: Change) -> dict[str, Any]:
+        names = ("exists", "size", "format", "ready", "copies")
+        return {"path": change.subject["path"], **{name: change.details[name] for name in names}}
