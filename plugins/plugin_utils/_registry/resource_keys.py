@@ -9,7 +9,7 @@ from typing import Any, Iterable, Optional
 
 from .records import KeyIdentity, ResourceKeyRecord, resource_key_from_row
 from .schema import tables
-from .sql import chunks, insert, sa
+from .sql import add_if_absent, chunks, sa
 
 
 class ResourceKeyRepository:
@@ -36,8 +36,7 @@ class ResourceKeyRepository:
         """Whether this call made the record: False when there was one, which stays as it is."""
         row = dataclasses.asdict(record)
         row.update(row.pop("identity"))
-        statement = insert(self._connection, tables().resource_keys).values(row).on_conflict_do_nothing()
-        return bool(self._connection.execute(statement).rowcount == 1)
+        return add_if_absent(self._connection, tables().resource_keys, row)
 
     def remove(self, identity: KeyIdentity, created_by: Optional[str] = None) -> bool:
         """Whether there was one to remove; with ``created_by``, only that operation's (requirement C6)."""

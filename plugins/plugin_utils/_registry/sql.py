@@ -7,7 +7,7 @@
 """
 from __future__ import annotations
 
-from typing import Any, Iterable, Iterator, Sequence, TypeVar
+from typing import Any, Iterable, Iterator, Mapping, Sequence, TypeVar
 
 try:
     import sqlalchemy
@@ -36,3 +36,13 @@ def chunks(values: Iterable[T]) -> Iterator[Sequence[T]]:
 def insert(connection: Any, table: Any) -> Any:
     """An INSERT that knows ON CONFLICT, for the database at hand."""
     return INSERTS[connection.dialect.name](table)
+
+
+def add_if_absent(connection: Any, table: Any, row: Mapping[str, Any]) -> bool:
+    """Insert unless a row with this primary key is there; whether it was inserted."""
+    keys = list(table.primary_key.columns)
+    statement = insert(connection, table).values(row).on_conflict_do_nothing(index_elements=keys)
+    if connection.dialect.name == "postgresql":
+        # SQLAlchemy gives no row count of an INSERT there; SQLite before 3.35 has no RETURNING.
+        return connection.execute(statement.returning(keys[0])).first() is not None
+    return bool(connection.execute(statement).rowcount == 1)

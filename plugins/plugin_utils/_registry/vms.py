@@ -10,7 +10,7 @@ from typing import Any, Iterable, Mapping, Optional
 from .._core.errors import ControllerError
 from .records import NvramRecord, Placement, VmRecord, VtpmRecord, now, vm_from_row
 from .schema import tables
-from .sql import chunks, insert, sa
+from .sql import add_if_absent, chunks, insert, sa
 
 
 def vm_record_conflict(vm: str, wanted: Placement, found: Optional[VmRecord]) -> ControllerError:
@@ -65,8 +65,7 @@ class VmRepository:
         """
         row = dataclasses.asdict(record)
         del row["vtpm"], row["nvram"]
-        statement = insert(self._connection, tables().vms).values(row).on_conflict_do_nothing(index_elements=["uuid"])
-        if self._connection.execute(statement).rowcount != 1:
+        if not add_if_absent(self._connection, tables().vms, row):
             raise vm_record_conflict(record.uuid, Placement(), self.get(record.uuid))
         if record.vtpm is not None:
             self.put_vtpm(record.vtpm)

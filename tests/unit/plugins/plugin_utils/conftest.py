@@ -1,0 +1,133 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The same registry tests on SQLite and on a real PostgreSQL server.
+
+The test command starts a server and says where in TRUSTEDVM_TEST_POSTGRESQL_URL. Without that, one is
+started here from Debian's packages, for this test session.
+"""
+from __future__ import annotations
+
+import glob
+import multiprocessing
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+import uuid
+
+import pytest
+
+POSTGRESQL_VARIABLE = "TRUSTEDVM_TEST_POSTGRESQL_URL"
+
+
+@pytest.fixture(scope="session")
+def postgresql_server():
+    """The URL of a real server whose user may create databases."""
+    pytest.importorskip("psycopg")
+    if os.environ.get(POSTGRESQL_VARIABLE):
+        yield os.environ[POSTGRESQL_VARIABLE]
+        return
+    binaries = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+    if not binaries or os.geteuid() != 0 or "postgres" not in [entry.pw_name for entry in pwd.getpwall()]:
+        pytest.skip("no %s, and no PostgreSQL server could be started here" % POSTGRESQL_VARIABLE)
+    with private_server(binaries[-1]) as url:
+        yield url
+
+
+class private_server:
+    """A server of our own on a Unix socket, without network."""
+
+    def __init__(self, binaries):
+        self.binaries = binaries
+        self.root = tempfile.mkdtemp(prefix="trustedvm-pg-")
+
+    def __enter__(self):
+        shutil.chown(self.root, "postgres", "postgres")
+        self._run("initdb", "-D", self.root + "/data", "-A", "trust", "-U", "tester", "--no-sync")
+        options = "-c listen_addresses='' -c unix_socket_directories=%s -c fsync=off" % self.root
+        self._run("pg_ctl", "-D", self.root + "/data", "-l", self.root + "/log", "-o", options, "-w", "start")
+        return "postgresql://tester@/postgres?host=%s" % self.root
+
+    def __exit__(self, *exception):
+        self._run("pg_ctl", "-D", self.root + "/data", "-m", "immediate", "-w", "stop")
+        shutil.rmtree(self.root, ignore_errors=True)
+
+    def _run(self, program, *arguments):
+        command = ["runuser", "-u", "postgres", "--", os.path.join(self.binaries, program), *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=self.root)
+
+
+@pytest.fixture(scope="session")
+def postgresql_database(postgresql_server):
+    """A database of our own on the server, for this process."""
+    sqlalchemy = pytest.importorskip("sqlalchemy")
+    url = sqlalchemy.make_url(postgresql_server).set(drivername="postgresql+psycopg")
+    engine = sqlalchemy.create_engine(url, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool)
+    name = "trustedvm_" + uuid.uuid4().hex
+    with engine.connect() as connection:
+        connection.exec_driver_sql("CREATE DATABASE %s" % name)
+    yield url.set(database=name)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("DROP DATABASE %s WITH (FORCE)" % name)
+
+
+@pytest.fixture
+def postgresql_url(postgresql_database):
+    """An empty database for one test."""
+    import sqlalchemy
+
+    yield postgresql_database.render_as_string(hide_password=False)
+    engine = sqlalchemy.create_engine(postgresql_database, isolation_level="AUTOCOMMIT", poolclass=sqlalchemy.pool.NullPool)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("DROP SCHEMA public CASCADE")
+        connection.exec_driver_sql("CREATE SCHEMA public")
+
+
+@pytest.fixture
+def sqlite_url(tmp_path):
+    pytest.importorskip("sqlalchemy")
+    return "sqlite:///%s" % (tmp_path / "state" / "registry.sqlite")
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def registry_url(request):
+    """Where no registry is yet."""
+    return request.getfixturevalue(request.param + "_url")
+
+
+@pytest.fixture
+def registry(registry_url):
+    """An open, empty registry."""
+    from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.engine import open_registry
+
+    with open_registry(registry_url, create=True) as opened:
+        yield opened
+
+
+@pytest.fixture
+def at_once():
+    """Runs one function in several processes that start together; returns what each returned."""
+    return _at_once
+
+
+def _at_once(function, arguments):
+    """``function`` gets one of ``arguments``; an exception of a process comes back as its text."""
+    context = multiprocessing.get_context("fork")
+    barrier, results = context.Barrier(len(arguments)), context.Queue()
+
+    def work(index, argument):
+        barrier.wait(30)
+        try:
+            results.put((index, function(argument)))
+        except Exception as error:
+            results.put((index, "%s: %s" % (type(error).__name__, error)))
+
+    processes = [context.Process(target=work, args=pair) for pair in enumerate(arguments)]
+    for process in processes:
+        process.start()
+    answers = dict(results.get(timeout=60) for _process in processes)
+    for process in processes:
+        process.join(60)
+    return [answers[index] for index in range(len(arguments))]
