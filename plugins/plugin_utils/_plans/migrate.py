@@ -51,9 +51,9 @@ def prepare(preflight: Sequence[Result], records: Sequence[Record]) -> dict[str,
 
     Returns:
         ``secrets``: libvirt_secret items for the destination; ``proofs``: vtpm_info items that prove on the source that the
-        key, which the destination gets, opens the TPM state.
+        key, which the destination gets, opens the TPM state; ``nvram``: nvram_volume items for the destination.
     """
-    return {"secrets": _secrets(preflight, records), "proofs": _proofs(preflight)}
+    return {"secrets": _secrets(preflight, records), "proofs": _proofs(preflight), "nvram": _nvram(preflight)}
 
 
 def outcome(
@@ -62,6 +62,7 @@ def outcome(
     records: Sequence[Record],
     destination: str,
     secret_results: Sequence[Result] = (),
+    nvram_results: Sequence[Result] = (),
     attempted: bool = True,
 ) -> dict[str, Any]:
     """What comes after the move, VM by VM.
@@ -69,6 +70,7 @@ def outcome(
     Args:
         migrated: vm_migrate's results; empty where that task was not reached.
         secret_results: libvirt_secret's results on the destination.
+        nvram_results: nvram_volume's results on the destination.
         attempted: whether the task vm_migrate was begun. If it was, a VM without a result may be anywhere.
 
     Returns:
@@ -78,7 +80,7 @@ def outcome(
     return {
         "records": _commit(migrated, records, destination),
         "source": _source_leftovers(migrated, records),
-        "undo": _undo(migrated, secret_results, preflight, attempted),
+        "undo": _undo(migrated, secret_results, nvram_results, preflight, attempted),
     }
 
 
@@ -113,6 +115,16 @@ def _proofs(preflight: Sequence[Result]) -> list[Item]:
     ]
 
 
+def _nvram(preflight: Sequence[Result]) -> list[Item]:
+    """libvirt fills the destination's NVRAM during the migration, but makes no directory for it (seen on 9.0)."""
+    items = []
+    for result in succeeded(preflight):
+        nvram = result.get("nvram")
+        if result["outcome"] == "migrated" and nvram and nvram["shared"] is False and not nvram["existed_on_destination"]:
+            items.append({"vm": result["uuid"], "path": nvram["path"], "template": nvram.get("template")})
+    return items
+
+
 def _commit(migrated: Sequence[Result], records: Sequence[Record], destination: str) -> list[Item]:
     """vm_record items: a compare-and-set from the owner and generation that the run began with (S2's form)."""
     known = {record["uuid"]: record for record in records}
@@ -136,7 +148,7 @@ def _source_leftovers(migrated: Sequence[Result], records: Sequence[Record]) -> 
         "nvram": [
             {"vm": result["uuid"], "path": left["path"], "state": "absent", "moved": True} for result in moved for left in _left(result, "nvram")
         ],
-        "tpm": [{"vm": result["uuid"], "state": "absent", "moved": True} for result in moved for _left_state in _left(result, "tpm_state")],
+        "tpm": [{"vm": result["uuid"], "state": "absent", "moved": True} for result in moved if _left(result, "tpm_state")],
         "secrets": [
             {"uuid": uuid, "state": "absent", "in_use": "keep"} for result in moved for uuid in _secret_uuids(known[result["uuid"]])
         ],
@@ -144,35 +156,32 @@ def _source_leftovers(migrated: Sequence[Result], records: Sequence[Record]) -> 
 
 
 def _undo(
-    migrated: Sequence[Result], secret_results: Sequence[Result], preflight: Sequence[Result], attempted: bool
+    migrated: Sequence[Result],
+    secret_results: Sequence[Result],
+    nvram_results: Sequence[Result],
+    preflight: Sequence[Result],
+    attempted: bool,
 ) -> dict[str, list[Item]]:
     """What this run made on the destination for VMs that did not arrive there (M4).
 
-    A VM of which it is not known where it runs keeps its secret: without it, it could not be started again.
+    A VM of which it is not known where it runs keeps everything: without its secret it could not be started again.
     """
     arrived = {result["uuid"] for result in succeeded(migrated)}
     stayed = {result["uuid"] for result in failed(migrated) if result.get("running_on") == "source"}
-    planned = {result["uuid"] for result in succeeded(preflight)}
-    uncertain = planned - arrived - stayed if attempted else set()
-    keep = {
-        secret["uuid"] for result in succeeded(preflight) if result["uuid"] in arrived | uncertain for secret in result["secrets"]
-    }
+    planned = {result["uuid"]: result for result in succeeded(preflight)}
+    keep = set(planned) - stayed if attempted else arrived
+    keep_secrets = {secret["uuid"] for uuid in keep if uuid in planned for secret in planned[uuid]["secrets"]}
+    left = [(result["uuid"], left) for result in failed(migrated) if result.get("uuid") in stayed for left in result.get("leftovers") or ()]
     return {
-        "secrets": [{"uuid": result["uuid"], "state": "absent"} for result in created(secret_results) if result["uuid"] not in keep],
+        "secrets": [{"uuid": result["uuid"], "state": "absent"} for result in created(secret_results) if result["uuid"] not in keep_secrets],
         "nvram": [
-            {"path": left["path"], "state": "absent", "moved": True}
-            for result in failed(migrated)
-            if result.get("uuid") in stayed
-            for left in result.get("leftovers") or ()
-            if left["kind"] == "nvram"
+            {"path": path, "state": "absent", "moved": True}
+            for path in sorted(
+                {result["path"] for result in created(nvram_results) if result["uuid"] not in keep}
+                | {each["path"] for _vm, each in left if each["kind"] == "nvram"}
+            )
         ],
-        "tpm": [
-            {"vm": result["uuid"], "state": "absent", "moved": True}
-            for result in failed(migrated)
-            if result.get("uuid") in stayed
-            for left in result.get("leftovers") or ()
-            if left["kind"] == "tpm_state"
-        ],
+        "tpm": [{"vm": vm, "state": "absent", "moved": True} for vm, each in left if each["kind"] == "tpm_state"],
     }
 
 

@@ -14,8 +14,8 @@ HOSTS = ["hv1", "hv2"]
 SECRET = {"uuid": "5ec00000-0000-4000-8000-000000000001", "usage": "made by hand", "ephemeral": False, "on_destination": False}
 
 
-def preflight(vm_uuid=UUID, outcome="migrated", secrets=(SECRET,)):
-    return {"uuid": vm_uuid, "vm": vm_uuid, "outcome": outcome, "secrets": list(secrets)}
+def preflight(vm_uuid=UUID, outcome="migrated", secrets=(SECRET,), nvram=None):
+    return {"uuid": vm_uuid, "vm": vm_uuid, "outcome": outcome, "secrets": list(secrets), "nvram": nvram}
 
 
 def moved(vm_uuid=UUID, **more):
@@ -67,7 +67,16 @@ def test_m2_m6_the_key_is_named_with_a_purpose_that_never_creates():
 
 
 def test_a_vm_that_arrived_in_an_earlier_run_needs_no_secret():
-    assert migrate.prepare([preflight(outcome="already_there")], [record()]) == {"secrets": [], "proofs": []}
+    assert migrate.prepare([preflight(outcome="already_there")], [record()]) == {"secrets": [], "proofs": [], "nvram": []}
+
+
+@pytest.mark.parametrize(
+    ("shared", "existed", "made"), [(False, False, True), (False, True, False), (True, False, False), (None, False, False)]
+)
+def test_nvram_is_made_on_the_destination_where_it_is_not_shared(shared, existed, made):
+    nvram = {"path": "/n.fd", "shared": shared, "existed_on_destination": existed, "template": "/t.fd"}
+    items = migrate.prepare([preflight(nvram=nvram)], [record()])["nvram"]
+    assert items == ([{"vm": UUID, "path": "/n.fd", "template": "/t.fd"}] if made else [])
 
 
 def test_the_commit_compares_owner_and_generation():
@@ -111,6 +120,12 @@ class TestUndo:
     def test_m4_kept_if_it_existed_before(self):
         undo = self.undo([moved(failed=True, running_on="source")], secret_results=[{"uuid": SECRET["uuid"], "outcome": "unchanged"}])
         assert undo["secrets"] == []
+
+    @pytest.mark.parametrize(("where", "removed"), [("source", True), ("unknown", False)])
+    def test_m4_nvram_that_this_run_made_goes_too(self, where, removed):
+        made = [{"uuid": UUID, "path": "/n.fd", "outcome": "created"}]
+        undo = self.undo([moved(failed=True, running_on=where)], nvram_results=made)
+        assert [item["path"] for item in undo["nvram"]] == (["/n.fd"] if removed else [])
 
     def test_m4_kept_after_success(self):
         assert self.undo([moved()])["secrets"] == []
