@@ -53,7 +53,7 @@ def inventory(settings: Settings, records: dict[str, HostRecord]) -> dict[str, A
 
 
 def inventory_yaml(settings: Settings, records: dict[str, HostRecord]) -> str:
-    return yaml.safe_dump(inventory(settings, records), sort_keys=False, width=1000)
+    return str(yaml.safe_dump(inventory(settings, records), sort_keys=False, width=1000))
 
 
 def ssh_config(settings: Settings, records: dict[str, HostRecord]) -> str:

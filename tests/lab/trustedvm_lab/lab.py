@@ -22,7 +22,7 @@ from pathlib import Path
 from . import hostfiles, network, trees
 from .errors import LabError
 from .records import (
-    HostRecord, check_name, end_init, free_index, init_pid, load_records, remember_init, write_atomically,
+    HostRecord, check_name, end_init, free_index, init_pid, load_records, remember_init, signal_init, write_atomically,
 )
 from .settings import Settings
 
@@ -94,6 +94,8 @@ class Lab:
         with self.locked():
             records = self.records()
             doomed = [records[name] for name in names if name in records] if names else list(records.values())
+            for record in doomed:
+                signal_init(record)
             for record in doomed:
                 self._remove(record)
             if not names and self.settings.hosts.is_dir():

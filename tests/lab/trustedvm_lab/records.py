@@ -110,12 +110,19 @@ def init_pid(record: HostRecord) -> int | None:
     return run["pid"] if alive is not None and alive == run["start_time"] else None
 
 
-def end_init(record: HostRecord, timeout: float = 20.0) -> None:
+def signal_init(record: HostRecord) -> int | None:
     """Kill PID 1 of the host: the kernel then kills every other process of its PID namespace."""
     pid = init_pid(record)
+    if pid is not None:
+        os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def end_init(record: HostRecord, timeout: float = 20.0) -> None:
+    """Kill the host's init and wait until all its processes are gone."""
+    pid = signal_init(record)
     if pid is None:
         return
-    os.kill(pid, signal.SIGKILL)
     deadline = time.monotonic() + timeout
     while start_time(pid) is not None:
         if time.monotonic() > deadline:
