@@ -96,9 +96,10 @@ class LibvirtDaemon:
 
         flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_TPM
         for domain in self.connection.listAllDomains():
+            persistent = domain.isPersistent()
             if domain.isActive():
                 domain.destroy()
-            if domain.isPersistent():
+            if persistent:
                 domain.undefineFlags(flags)
         for secret in self.connection.listAllSecrets():
             secret.undefine()

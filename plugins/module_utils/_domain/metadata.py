@@ -91,7 +91,7 @@ def set_marks(
     )
     if wanted == found:
         return False
-    text = None if wanted == Marks() else etree.tostring(_element(wanted), encoding="unicode")
+    text = None if wanted == Marks() else _text_without_namespace(_element(wanted))
     flags = libvirt.VIR_DOMAIN_AFFECT_CURRENT
     if domain.isPersistent():
         flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
@@ -99,6 +99,14 @@ def set_marks(
             flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
     domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, text, PREFIX, NAMESPACE, flags)
     return True
+
+
+def _text_without_namespace(element: Any) -> str:
+    """libvirt puts the namespace in itself and refuses XML that has it (virXMLInjectNamespace)."""
+    for part in element.iter():
+        part.tag = etree.QName(part).localname
+    etree.cleanup_namespaces(element)
+    return str(etree.tostring(element, encoding="unicode"))
 
 
 def _element(marks: Marks) -> Any:

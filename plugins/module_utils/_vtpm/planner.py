@@ -242,9 +242,10 @@ def _rough_state(state: TpmState) -> str:
 def _picture(
     spec: Optional[TpmSpec], state: Optional[TpmState], status: Optional[str] = None, asides: Optional[int] = None
 ) -> dict[str, Any]:
-    """Device and state for the diff; ``status`` and ``asides`` are what they will be."""
+    """Device and state for the diff; ``status`` and ``asides`` are what they will be. Empty: nothing is there."""
     picture: dict[str, Any] = {"device": None if spec is None else spec.as_result()}
     if state is not None:
         picture["tpm_state"] = status or state.status()
         picture["set_aside"] = len(state.aside_copies()) if asides is None else asides
-    return picture
+    nothing = spec is None and picture.get("tpm_state", ABSENT) == ABSENT and not picture.get("set_aside")
+    return {} if nothing else picture

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 """Which reset a VM has had: a note in the domain's metadata, so that it moves with the VM."""
 
+from dataclasses import replace
 from typing import Any, Optional
 
 from .._core.deps import etree
-from .._domain.metadata import Marks, read_marks, write_marks
+from .._domain.metadata import read_marks, write_marks
 
 METADATA_URI = "urn:trustedvm.libvirt:vtpm"
 _PREFIX = "trustedvm-vtpm"
@@ -29,7 +30,7 @@ def note_reset(domain: Any, reset_id: Optional[str]) -> bool:
     marks = read_marks(domain)
     differs = marks.tpm_state
     if differs:
-        write_marks(domain, Marks(nvram=marks.nvram, source_digest=marks.source_digest))
+        write_marks(domain, replace(marks, tpm_state=False))
     if reset_id is not None and read_reset_note(domain) != reset_id:
         _write(domain, reset_id)
         differs = True
