@@ -108,15 +108,28 @@ SIGNS: Sequence[Sign] = (
 )
 
 
+UNKNOWN = Sign(
+    "migration_failed",
+    "libvirt refused or gave up",
+    "See libvirtd's log and /var/log/libvirt/qemu/<VM>.log on both hosts",
+)
+
+
 def migration_failure(
-    error: Any, vm: str, destination: str, timed_out: Optional[int] = None
+    error: Any,
+    vm: str,
+    destination: str,
+    timed_out: Optional[int] = None,
+    last_words: Optional[str] = None,
 ) -> TrustedVMError:
     """The error of a failed ``migrateToURI3``; libvirt's own words stay in ``found``.
 
     Args:
         timed_out: the limit in seconds after which we aborted the job.
+        last_words: of the destination's QEMU, where libvirt itself says too little.
     """
-    number, text = error.get_error_code(), error.get_error_message() or ""
+    number = error.get_error_code()
+    text = "\n".join(filter(None, (error.get_error_message(), last_words)))
     details = {"libvirt_error": number}
     if timed_out is not None and number == libvirt.VIR_ERR_OPERATION_ABORTED:
         return TrustedVMError(
@@ -128,27 +141,17 @@ def migration_failure(
         )
     for sign in SIGNS:
         if sign.fits(number, text):
-            return _as_error(sign.error_code, vm, destination, sign.message, sign.hint, error)
-    return _as_error(
-        "migration_failed",
-        vm,
-        destination,
-        "libvirt refused or gave up",
-        "See libvirtd's log and /var/log/libvirt/qemu/<VM>.log on both hosts",
-        error,
-    )
-
-
-def _as_error(
-    code: str, vm: str, destination: str, message: str, hint: str, error: Any
-) -> TrustedVMError:
+            break
+    else:
+        sign = UNKNOWN
     where = "host %s" % destination
+    message = _first_upper(sign.message.format(destination=where))
     return TrustedVMError(
-        code,
-        "VM '%s' could not be migrated to %s. %s" % (vm, where, _first_upper(message.format(destination=where))),
-        found=libvirt_message(error),
-        hint=hint.format(destination=where),
-        details={"libvirt_error": error.get_error_code()},
+        sign.error_code,
+        "VM '%s' could not be migrated to %s. %s" % (vm, where, message),
+        found=libvirt_message(error) + ("; QEMU on %s said: %s" % (where, last_words) if last_words else ""),
+        hint=sign.hint.format(destination=where),
+        details=details,
     )
 
 

@@ -20,6 +20,7 @@ from .destination import Destinations, unreachable, within
 from .failures import migration_failure
 from .job import JobReport, MigrationJob, Progress, completed_stats
 from .obstacles import find_obstacles
+from .qemu_log import is_vague, last_words
 from .request import Request
 from .survey import Survey, find_here, find_there, look_at_state
 
@@ -119,12 +120,15 @@ class MigrationPlanner:
             report = job.run()
             there, destination = prove(survey, request)
         except libvirt.libvirtError as error:
-            failure = migration_failure(error, request.vm, host, request.timeout if job.timed_out else None)
+            timed_out = request.timeout if job.timed_out else None
+            failure = migration_failure(error, request.vm, host, timed_out, self._last_words(error, survey, request))
             if survey.secrets and failure.code in ("destination_secret_missing", "destination_secret_wrong"):
                 failure.details["secret_uuid"] = survey.secrets[0].uuid
-            raise self._explained(failure, survey, request, change) from error
+            self._explain(failure, survey, request, change)
+            raise failure from error
         except TrustedVMError as error:
-            raise self._explained(error, survey, request, change)
+            self._explain(error, survey, request, change)
+            raise
         report.stats = completed_stats(there)
         change.details.update(_measured(report, preflight_s))
         change.details.update(running_on="destination", destination=destination)
@@ -132,15 +136,22 @@ class MigrationPlanner:
             secret["on_destination"] = True
         change.details["source_leftovers"] = source_leftovers(survey) if request.undefine_source else []
 
-    def _explained(
-        self, error: TrustedVMError, survey: Survey, request: Request, change: Change
-    ) -> TrustedVMError:
-        """The first error, with where the VM is now and what is left on the destination."""
+    def _last_words(self, error: Any, survey: Survey, request: Request) -> Optional[str]:
+        if not is_vague(error) or survey.machine is None:
+            return None
+        uri, seconds, name = request.destination_uri, request.connect_timeout, survey.machine.name
+        try:
+            fresh = self._destinations.again(uri, seconds)
+            return within(seconds, lambda: last_words(fresh, name), lambda why: unreachable(uri, why))
+        except TrustedVMError:
+            return None
+
+    def _explain(self, error: TrustedVMError, survey: Survey, request: Request, change: Change) -> None:
+        """Add to the first error where the VM is now and what is left on the destination."""
         after = after_failure(survey, request, self._destinations)
         change.left_changed = after["running_on"] != "source"
         error.details = {**survey.as_result(), **error.details, **after}
         error.hint = "%s%s" % (_reassurance(after["running_on"], survey), error.hint or "")
-        return error
 
 
 def _reassurance(place: str, survey: Survey) -> str:

@@ -50,7 +50,7 @@ def probe(destination: Any, directory: str, names: Sequence[str]) -> Sharing:
             directory is another one; where it has one, the marker decides.
     """
     try:
-        with _pool(destination, directory) as pool:
+        with directory_pool(destination, directory) as pool:
             if not any(_has_volume(pool, name) for name in names):
                 return NOT_THERE
             return _probe_with_marker(pool, directory)
@@ -64,7 +64,7 @@ def probe(destination: Any, directory: str, names: Sequence[str]) -> Sharing:
 def exists_there(destination: Any, path: str) -> Optional[bool]:
     """Whether the destination has a file of that path; None where it cannot be seen."""
     try:
-        with _pool(destination, os.path.dirname(path)) as pool:
+        with directory_pool(destination, os.path.dirname(path)) as pool:
             return _has_volume(pool, os.path.basename(path))
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == ENOENT:
@@ -87,7 +87,8 @@ def _probe_with_marker(pool: Any, directory: str) -> Sharing:
 
 
 @contextmanager
-def _pool(destination: Any, directory: str) -> Iterator[Any]:
+def directory_pool(destination: Any, directory: str) -> Iterator[Any]:
+    """A transient storage pool that shows a directory of the destination."""
     root = etree.Element("pool", type="dir")
     etree.SubElement(root, "name").text = "trustedvm-probe-" + secrets.token_hex(8)
     # libvirt refuses two pools with one target path, comparing the text: with "/." ours never

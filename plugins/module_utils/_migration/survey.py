@@ -191,7 +191,8 @@ def _refuse_occupied(survey: Survey) -> None:
 
 
 def _host_uuid(connection: Any) -> Optional[str]:
-    return etree.fromstring(connection.getCapabilities().encode()).findtext("host/uuid")
+    found: Optional[str] = etree.fromstring(connection.getCapabilities().encode()).findtext("host/uuid")
+    return found
 
 
 def look_at_state(survey: Survey, request: Request) -> None:

@@ -124,6 +124,29 @@ class FakeSecret:
         return self.stored
 
 
+class FakeVolume:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def info(self) -> list[int]:
+        return [0, os.path.getsize(self.path), os.path.getsize(self.path)]
+
+    def download(self, stream: FakeStream, offset: int, length: int, flags: int = 0) -> None:
+        with open(self.path, "rb") as file:
+            file.seek(offset)
+            stream.data = file.read(length)
+
+
+class FakeStream:
+    data = b""
+
+    def recvAll(self, handler: Callable[[Any, bytes, Any], Any], opaque: Any) -> None:
+        handler(self, self.data, opaque)
+
+    def finish(self) -> None:
+        pass
+
+
 class FakePool:
     """A directory pool over a real directory; what a refresh saw is what it has."""
 
@@ -135,10 +158,10 @@ class FakePool:
     def refresh(self, flags: int = 0) -> None:
         self.files = os.listdir(self.directory)
 
-    def storageVolLookupByName(self, name: str) -> object:
+    def storageVolLookupByName(self, name: str) -> FakeVolume:
         if name not in self.files:
             raise libvirt_error(libvirt.VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: no storage vol with matching name")
-        return object()
+        return FakeVolume(os.path.join(self.directory, name))
 
     def destroy(self) -> None:
         self.destroyed = True
@@ -219,6 +242,9 @@ class FakeHost:
             raise libvirt_error(libvirt.VIR_ERR_SYSTEM_ERROR, "cannot open directory '%s': No such file or directory" % asked, 2)
         self.pools.append(FakePool(real))
         return self.pools[-1]
+
+    def newStream(self, flags: int = 0) -> FakeStream:
+        return FakeStream()
 
     def getDomainCapabilities(self, emulator: str, arch: str, machine: str, kind: str, flags: int = 0) -> str:
         if machine not in self.machines:
