@@ -10,6 +10,7 @@ undefine (libvirt 9.0: it calls the daemon's inhibit callback, which is not ther
 from __future__ import annotations
 
 import base64
+import json
 import os
 import pwd
 import shutil
@@ -176,3 +177,19 @@ def real_states(tmp_path_factory):
     if shutil.which("swtpm_setup") is None:
         pytest.skip("swtpm_setup is not installed")
     return RealStates(str(tmp_path_factory.mktemp("swtpm")))
+
+
+@pytest.fixture
+def run_module(capsys):
+    """Run a module's ``main()`` in this process: returns what it prints, as Ansible would read it."""
+    from ansible.module_utils.testing import patch_module_args
+
+    def run(main, check=False, diff=False, **arguments):
+        arguments.update(_ansible_check_mode=check, _ansible_diff=diff)
+        with patch_module_args(arguments), pytest.raises(SystemExit) as ended:
+            main()
+        answer = json.loads(capsys.readouterr().out)
+        assert bool(ended.value.code) == bool(answer.get("failed"))
+        return answer
+
+    return run

@@ -12,6 +12,7 @@ from .._core.host_paths import host_paths
 from .index import SecretIndex, read_definition
 from .uses import SecretUses
 from .value import stored_value
+from .wanted import checked_uuid
 
 
 class SecretReader:
@@ -25,7 +26,12 @@ class SecretReader:
     def read(
         self, uuid: Optional[str] = None, usage_type: Optional[str] = None, usage: Optional[str] = None
     ) -> list[dict[str, Any]]:
-        """The secrets that fit all filters given, sorted by UUID."""
+        """The secrets that fit all filters given, sorted by UUID.
+
+        Raises:
+            TrustedVMError: ``uuid_invalid``.
+        """
+        uuid = checked_uuid(uuid)
         entries = []
         for secret in self._index.all():
             found = read_definition(secret)

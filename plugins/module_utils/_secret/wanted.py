@@ -37,7 +37,7 @@ def wanted_secret(item: Mapping[str, Any]) -> WantedSecret:
         TrustedVMError: ``identity_missing``, ``uuid_invalid``, ``usage_not_expected`` and those
             of :func:`.value.given_value`.
     """
-    uuid = _checked_uuid(item.get("uuid"))
+    uuid = checked_uuid(item.get("uuid"))
     usage = item.get("usage") or None
     usage_type = item["usage_type"]
     if usage_type == NO_USAGE and usage is not None:
@@ -68,7 +68,12 @@ def wanted_secret(item: Mapping[str, Any]) -> WantedSecret:
     )
 
 
-def _checked_uuid(text: Optional[str]) -> Optional[str]:
+def checked_uuid(text: Optional[str]) -> Optional[str]:
+    """A UUID option in its canonical form.
+
+    Raises:
+        TrustedVMError: ``uuid_invalid``.
+    """
     if not text:
         return None
     uuid = as_uuid(text)
