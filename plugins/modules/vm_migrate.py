@@ -267,15 +267,17 @@ results:
     nvram:
       description:
         - The VM's NVRAM file; null if it has none.
+        - RV(results[].nvram.template) is null if libvirt does not tell it.
         - RV(results[].nvram.shared) is true only if it was proven to be one file at both ends, and null if it could not be decided.
       type: dict
       returned: always
       sample:
         path: /var/lib/libvirt/qemu/nvram/web1_VARS.fd
+        template: /usr/share/OVMF/OVMF_VARS_4M.fd
         shared: false
         existed_on_destination: false
     tpm_state:
-      description: The place of the VM's TPM state; null if it has none. Fields as in RV(results[].nvram).
+      description: The place of the VM's TPM state; null if it has none. Fields as in RV(results[].nvram), without template.
       type: dict
       returned: always
       sample:

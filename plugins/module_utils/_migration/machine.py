@@ -37,6 +37,7 @@ class Machine:
     emulator: Optional[str]
     loader: Optional[str]
     nvram: Optional[str]
+    nvram_template: Optional[str]
     tpm: Optional[TpmSpec]
     tpm_state: Optional[StateLocation]
     cpu: Optional[str]
@@ -72,6 +73,7 @@ def read_machine(domain: Any, paths: Optional[HostPaths]) -> Machine:
         emulator=domain.findtext("devices/emulator"),
         loader=loader_of(domain),
         nvram=os.path.normpath(nvram.path) if nvram is not None and nvram.path else None,
+        nvram_template=nvram.template if nvram is not None else None,
         tpm=tpm,
         tpm_state=locate(paths, uuid, tpm) if paths is not None and emulated else None,
         cpu=_checked_cpu(domain.find("cpu")),

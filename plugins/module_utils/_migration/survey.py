@@ -57,6 +57,9 @@ class Survey:
     def as_result(self) -> dict[str, Any]:
         """The fields of the item's result; those that are not known yet are null."""
         machine = self.machine
+        nvram = _place(machine.nvram if machine else None, self.nvram)
+        if nvram is not None and machine is not None:
+            nvram["template"] = machine.nvram_template
         return {
             "uuid": machine.uuid if machine else None,
             "name": machine.name if machine else None,
@@ -64,7 +67,7 @@ class Survey:
             "destination_host": self.destination_host,
             "destination_uri": self.destination_uri,
             "secrets": [secret.as_result() for secret in self.secrets],
-            "nvram": _place(machine.nvram if machine else None, self.nvram),
+            "nvram": nvram,
             "tpm_state": _place(
                 machine.tpm_state.path if machine and machine.tpm_state else None, self.tpm_state
             ),

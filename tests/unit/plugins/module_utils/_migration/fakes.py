@@ -16,6 +16,7 @@ OTHER_UUID = "5d1b5f2a-0a4e-4c0f-9a39-0f8c36c7f6aa"
 SECRET_UUID = "7a44b0a5-7a5d-5e0c-9c6a-0d8d54b6cc1f"
 USAGE = "trustedvm:vtpm:" + VM_UUID
 LOADER = "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd"
+TEMPLATE = "/usr/share/OVMF/OVMF_VARS_4M.ms.fd"
 DESTINATION_URI = "qemu+tls://hv2.example.org/system"
 
 
@@ -34,11 +35,11 @@ def domain_xml(root: str, name: str = "web1", uuid: str = VM_UUID, secret: Optio
     encryption = "<encryption secret='%s'/>" % secret if secret else ""
     return """<domain type='qemu'><name>%s</name><uuid>%s</uuid><memory unit='KiB'>131072</memory>
 <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type><loader readonly='yes' type='pflash'>%s</loader>
-<nvram>%s/nvram/%s.fd</nvram></os>
+<nvram template='%s'>%s/nvram/%s.fd</nvram></os>
 <cpu mode='custom' match='exact' check='full'><model fallback='forbid'>qemu64</model></cpu>
 <devices><emulator>/usr/bin/qemu-system-x86_64</emulator>
 <tpm model='tpm-crb'><backend type='emulator' version='2.0' persistent_state='yes'>%s</backend></tpm>
-</devices></domain>""" % (name, uuid, LOADER, root, uuid, encryption)
+</devices></domain>""" % (name, uuid, LOADER, TEMPLATE, root, uuid, encryption)
 
 
 class FakeDomain:
@@ -59,6 +60,9 @@ class FakeDomain:
 
     def UUIDString(self) -> str:
         return str(ElementTree.fromstring(self.xml).findtext("uuid"))
+
+    def ID(self) -> int:
+        return 1 if self.isActive() else -1
 
     def XMLDesc(self, flags: int = 0) -> str:
         return self.xml

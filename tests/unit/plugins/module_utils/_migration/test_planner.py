@@ -16,6 +16,7 @@ from ansible_collections.trustedvm.libvirt.tests.unit.plugins.module_utils._migr
     DESTINATION_URI,
     OTHER_UUID,
     SECRET_UUID,
+    TEMPLATE,
     USAGE,
     VM_UUID,
     FakeDomain,
@@ -233,7 +234,12 @@ def test_tpm_state_sharing_can_be_told(pair, answer, expected):
 
 def test_shared_nvram_is_seen(pair):
     pair.share(pair.nvram.rsplit("/", 1)[0])
-    assert plan(pair).result()["nvram"] == {"path": pair.nvram, "shared": True, "existed_on_destination": True}
+    assert plan(pair).result()["nvram"] == {
+        "path": pair.nvram,
+        "template": TEMPLATE,
+        "shared": True,
+        "existed_on_destination": True,
+    }
 
 
 def test_check_mode_predicts_the_run(pair):
