@@ -22,50 +22,130 @@ def as_uuid(text: str) -> Optional[str]:
         return None
 
 
+class Entry:
+    """One domain. Name, UUID and whether it is active came with the list and cost no further call."""
+
+    def __init__(self, domain: Any) -> None:
+        self.domain = domain
+        self.name: str = domain.name()
+        self.uuid: str = domain.UUIDString()
+        # libvirt's ID of a domain that is not active.
+        self.active: bool = domain.ID() != -1
+        self._tree: Any = None
+
+    @property
+    def tree(self) -> Any:
+        """The persistent definition as a parsed ``<domain>``, read once; not to be changed in place."""
+        if self._tree is None:
+            self._tree = definition(self.domain)
+        return self._tree
+
+
 class DomainIndex:
-    """All domains of one connection: one call to libvirt, made when first needed."""
+    """All domains of one connection: one call to libvirt, made when first needed.
+
+    ``all``, ``get`` and ``find`` give ``virDomain`` objects; ``entries`` and ``entry`` the same with
+    what is known of each.
+    """
 
     def __init__(self, connection: Any) -> None:
-        self._connection = connection
-        self._by_uuid: Optional[dict[str, Any]] = None
-        self._by_name: dict[str, Any] = {}
+        self.connection = connection
+        self._by_uuid: Optional[dict[str, Entry]] = None
+        self._by_name: dict[str, Entry] = {}
 
-    def _load(self) -> dict[str, Any]:
+    def _load(self) -> dict[str, Entry]:
         if self._by_uuid is None:
-            domains = _list_domains(self._connection)
-            self._by_uuid = {domain.UUIDString(): domain for domain in domains}
-            self._by_name = {domain.name(): domain for domain in domains}
+            self._by_uuid, self._by_name = {}, {}
+            for domain in _list_domains(self.connection):
+                self._keep(self._by_uuid, Entry(domain))
         return self._by_uuid
 
-    def all(self) -> list[Any]:
-        """The ``virDomain`` objects, sorted by name."""
+    def _keep(self, by_uuid: dict[str, Entry], entry: Entry) -> None:
+        by_uuid[entry.uuid] = entry
+        self._by_name[entry.name] = entry
+
+    def entries(self) -> list[Entry]:
+        """Sorted by name."""
         self._load()
         return [self._by_name[name] for name in sorted(self._by_name)]
 
+    def by_name(self, name: str) -> Optional[Entry]:
+        self._load()
+        return self._by_name.get(name)
+
+    def by_uuid(self, text: str) -> Optional[Entry]:
+        return self._load().get(as_uuid(text) or "")
+
+    def entry(self, vm: str) -> Optional[Entry]:
+        """The domain with this name or UUID, or None.
+
+        Raises:
+            TrustedVMError: ``vm_ambiguous``: one VM's name is another one's UUID.
+        """
+        named, numbered = self.by_name(vm), self.by_uuid(vm)
+        if named is not None and numbered is not None and named is not numbered:
+            raise TrustedVMError(
+                "vm_ambiguous",
+                "'%s' is the name of one VM and the UUID of another" % vm,
+                found="VM %s has that name, VM %s has that UUID" % (named.uuid, numbered.name),
+                hint="Use the UUID of the one with that name, or the name of the one with that UUID",
+            )
+        return named or numbered
+
+    def require(self, vm: str) -> Entry:
+        """As :meth:`entry`.
+
+        Raises:
+            TrustedVMError: ``vm_not_found``, ``vm_ambiguous``.
+        """
+        entry = self.entry(vm)
+        if entry is None:
+            raise self.not_found(vm)
+        return entry
+
+    def not_found(self, vm: str) -> TrustedVMError:
+        return TrustedVMError(
+            "vm_not_found",
+            "libvirt at %s knows no VM '%s'" % (self.connection.getURI(), vm),
+            found="%d other VMs" % len(self._load()),
+            hint="See 'virsh list --all' on that host for names and UUIDs",
+        )
+
+    def all(self) -> list[Any]:
+        """The ``virDomain`` objects, sorted by name."""
+        return [entry.domain for entry in self.entries()]
+
     def get(self, vm: str) -> Optional[Any]:
-        """The ``virDomain`` with this name or UUID, or None. A name wins over a UUID."""
-        by_uuid = self._load()
-        return self._by_name.get(vm) or by_uuid.get(as_uuid(vm) or "")
+        """The ``virDomain`` with this name or UUID, or None; ``vm_ambiguous`` as :meth:`entry`."""
+        entry = self.entry(vm)
+        return None if entry is None else entry.domain
 
     def find(self, vm: str) -> Any:
         """As :meth:`get`.
 
         Raises:
-            TrustedVMError: ``vm_not_found``.
+            TrustedVMError: ``vm_not_found``, ``vm_ambiguous``.
         """
-        domain = self.get(vm)
-        if domain is None:
-            raise TrustedVMError(
-                "vm_not_found",
-                "libvirt at %s knows no VM '%s'" % (self._connection.getURI(), vm),
-                found="%d other VMs" % len(self._load()),
-                hint="See 'virsh list --all' on that host for names and UUIDs",
-            )
-        return domain
+        return self.require(vm).domain
 
     def forget(self) -> None:
         """List anew at the next use: after a define or undefine."""
         self._by_uuid = None
+
+    def refresh(self, uuid_text: str) -> Optional[Entry]:
+        """Look at one domain anew, after a define, start, stop or undefine; None: it is gone."""
+        by_uuid = self._load()
+        old = by_uuid.pop(uuid_text, None)
+        if old is not None:
+            self._by_name.pop(old.name, None)
+        try:
+            entry = Entry(self.connection.lookupByUUIDString(uuid_text))
+        except libvirt.libvirtError as error:
+            if gone(error):
+                return None
+            raise
+        self._keep(by_uuid, entry)
+        return entry
 
 
 def _list_domains(connection: Any) -> list[Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from .._core.connection import libvirt_message
 from .._core.deps import libvirt
-from .._core.domains import definition, definition_text
+from .._core.domains import Entry, definition, definition_text
 from .._core.errors import TrustedVMError
 from .._nvram.volume import Decision
 from .._tpm.state_dir import ABSENT, TpmState
@@ -18,7 +18,6 @@ from .compare import contains
 from .definition_plan import Draft
 from .description import nvram_of
 from .disks import DiskSpec, read_back
-from .inventory import Entry
 from .metadata import set_marks
 from .spec import VmSpec
 from .undefine import undefine
@@ -46,7 +45,7 @@ class Applier:
         self._entry = entry
         self._draft = draft
         self._tpm_state = tpm_state
-        self._had_tpm_state = tpm_state is None or tpm_state.status() != ABSENT
+        self._had_tpm_state = True
         self._uuid: str = draft.tree.findtext("uuid")
         self._made_disks: list[DiskSpec] = []
         self._made_nvram: Optional[str] = None
@@ -84,6 +83,7 @@ class Applier:
             raise _definition_refused(error) from error
         self._defined = True
         self._found_nvram = self._has_nvram_file()
+        self._had_tpm_state = self._tpm_state is None or self._tpm_state.status() != ABSENT
         self._entry = self._p.inventory.refresh(self._uuid)
         if self._spec.xml is not None and self._entry is not None and not contains(self._entry.tree, tree):
             set_marks(self._entry.domain, self._entry.tree, rewritten=True)

@@ -8,14 +8,14 @@ from __future__ import annotations
 from typing import Any, Optional, Sequence
 
 from .._core.deps import libvirt, require_lxml
-from .._core.domains import as_uuid, definition, gone
+from .._core.domains import Entry, as_uuid, definition, gone
 from .._core.host_paths import host_paths
 from .._nvram.backends.directory import DirectoryBackend
 from .._secret.uses import secrets_used_by
 from .._tpm.device import read_tpm
 from .._tpm.state_dir import PRESENT
 from .description import describe, differs_from_running, nvram_of
-from .inventory import Entry, Inventory
+from .inventory import Inventory
 from .lifecycle import power_state
 from .metadata import read_marks
 from .preflight import tpm_state_of
@@ -33,7 +33,7 @@ class VmInspector:
     def all(self) -> list[dict[str, Any]]:
         """Every VM; one that vanishes meanwhile is left out."""
         found = []
-        for entry in self._inventory.all():
+        for entry in self._inventory.entries():
             try:
                 found.append(self._describe(entry))
             except libvirt.libvirtError as error:
@@ -45,7 +45,7 @@ class VmInspector:
         """The VMs with these names or UUIDs, and those that there are none of."""
         found, missing = [], []
         for reference in references:
-            entry = self._inventory.get(reference)
+            entry = self._inventory.entry(reference)
             if entry is None:
                 missing.append(as_uuid(reference) or reference)
             else:
@@ -84,7 +84,7 @@ class VmInspector:
         spec = read_tpm(entry.tree)
         if spec is None:
             return None
-        state = tpm_state_of(self._paths, entry.uuid, entry.tree)
+        state = tpm_state_of(self._paths, entry.uuid, spec)
         return {**spec.as_result(), "state_exists": None if state is None else state.status() == PRESENT}
 
 

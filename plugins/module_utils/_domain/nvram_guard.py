@@ -12,8 +12,8 @@ from .._core.errors import TrustedVMError
 from .._nvram.backends.directory import DirectoryBackend
 from .._nvram.firmware import FirmwareCatalogue
 from .._nvram.volume import READ_LIMIT, Decision, Template, decide, held_by_another, missing, never_used
-from .description import nvram_of
-from .firmware_edits import nvram_needed, template_for, template_from
+from .description import has_secure_boot, nvram_of
+from .firmware_edits import template_for, template_from
 from .inventory import Inventory
 
 
@@ -55,7 +55,13 @@ class NvramGuard:
         self._templates: Optional[list[bytes]] = None
 
     def plan(
-        self, tree: Any, spec_template: Optional[str], was_used: bool, starting: bool, check: bool = True
+        self,
+        tree: Any,
+        has_tpm: bool,
+        spec_template: Optional[str],
+        was_used: bool,
+        starting: bool,
+        check: bool = True,
     ) -> Optional[NvramPlan]:
         """What to do about the volume of a domain that is off; None for a domain without NVRAM.
 
@@ -68,7 +74,7 @@ class NvramGuard:
         nvram = nvram_of(tree)
         if nvram is None:
             return None
-        plan = NvramPlan(nvram.path, nvram.kind, nvram_needed(tree))
+        plan = NvramPlan(nvram.path, nvram.kind, has_tpm or has_secure_boot(tree))
         if not check or nvram.path is None:
             return plan
         facts = self.backend.probe(nvram.path)

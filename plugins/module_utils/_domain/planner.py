@@ -9,7 +9,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 from .._core.change import Change, Step
 from .._core.deps import require_lxml
-from .._core.domains import definition
+from .._core.domains import Entry, definition
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
 from .._nvram.backends.directory import DirectoryBackend
@@ -21,7 +21,7 @@ from .applier import Applier
 from .definition_plan import DefinitionPlanner, Draft
 from .description import describe, differs_from_running, disks_of, has_secure_boot, loader_of
 from .disks import DiskSpec, DiskStore
-from .inventory import Entry, Inventory, not_found
+from .inventory import Inventory
 from .lifecycle import Power, StopPolicy, Stopper, path_to_running, power_state
 from .metadata import read_marks
 from .nvram_guard import NvramGuard, NvramPlan
@@ -73,7 +73,7 @@ class VmPlanner:
         if item["state"] == "absent":
             return self._removals().plan(item, spec, entry)
         if entry is None and not spec.says_something:
-            raise not_found(self._connection, spec.name or spec.uuid or "", len(self.inventory.all()))
+            raise self.inventory.not_found(spec.name or spec.uuid or "")
         return _VmPlan(self, item, spec, entry).change()
 
     def _removals(self) -> RemovalPlanner:
@@ -124,7 +124,7 @@ class VmPlanner:
             if item["state"] != "stopped" or not item["stop_timeout"]:
                 continue
             reference = item.get("uuid") or item.get("name") or ""
-            entry = self.inventory.get(reference)
+            entry = self.inventory.entry(reference)
             if entry is None or not entry.active or power_state(entry.domain).state != "running":
                 continue
             if entry.domain.isPersistent():
@@ -143,7 +143,9 @@ class _VmPlan:
         self.draft: Draft = planner._definitions.draft(spec, entry.tree if entry else None)
         self.uuid: str = self.draft.tree.findtext("uuid")
         self.marks = read_marks(self.draft.before) if entry else read_marks(self.draft.tree)
-        self.tpm_state = preflight.tpm_state_of(planner._paths, self.uuid, self.draft.tree)
+        self.tpm = read_tpm(self.draft.tree)
+        self.tpm_state = preflight.tpm_state_of(planner._paths, self.uuid, self.tpm)
+        self.has_tpm_state = self.tpm_state is not None and self.tpm_state.status() == PRESENT
 
     def _power_when_off(self) -> Power:
         # One round trip per VM, and only a start needs to know why it is off.
@@ -212,7 +214,7 @@ class _VmPlan:
             guard.require_same_place(self.draft.before, self.draft.tree)
         check = local and self.power.off and self.item["state"] != "stopped"
         used = self.marks.nvram or self.item["expect_state"] is True
-        arguments = (self.draft.tree, self.spec.nvram_template, used, starting)
+        arguments = (self.draft.tree, self.tpm is not None, self.spec.nvram_template, used, starting)
         try:
             return guard.plan(*arguments, check=check)
         except TrustedVMError as error:
@@ -223,7 +225,7 @@ class _VmPlan:
     def _preflight(self, new_disks: list[DiskSpec]) -> None:
         tree, local = self.draft.tree, self.p._paths is not None
         had_state = self.marks.tpm_state or self.item["expect_state"] is True
-        self._tolerate(lambda: preflight.require_tpm_state(self.tpm_state, read_tpm(tree), had_state))
+        self._tolerate(lambda: preflight.require_tpm_state(self.tpm_state, self.tpm, had_state))
         self._tolerate(lambda: preflight.require_secrets(self.p._connection, tree))
         if local:
             preflight.require_loader(tree)
@@ -252,7 +254,7 @@ class _VmPlan:
         tree = self.draft.tree
         due = {}
         if self.tpm_state is not None and not self.marks.tpm_state:
-            if runs or self.tpm_state.status() == PRESENT:
+            if runs or self.has_tpm_state:
                 due["tpm_state"] = True
         if runs and not self.marks.nvram and tree.find("os/nvram") is not None:
             due["nvram"] = True
@@ -275,21 +277,23 @@ class _VmPlan:
             "started": way_up == "start",
             "restart_required": self._restart_required(stays_up),
             "nvram": nvram.as_result() if nvram else None,
-            "tpm": read_tpm(tree).as_result() if read_tpm(tree) else None,
+            "tpm": self.tpm.as_result() if self.tpm else None,
             "tpm_state_exists": self._state_exists(way_up),
-            "firmware": {"loader": loader_of(tree), "secure_boot": has_secure_boot(tree)} if loader_of(tree) else None,
+            "firmware": _firmware(tree),
             "disks": _disk_results(tree, new_disks),
         }
-        before = {} if self.entry is None else {"state": self.power.state, **describe(self.draft.before)}
-        return Change(
+        change = Change(
             subject={"name": tree.findtext("name"), "uuid": self.uuid},
-            before=before,
-            after={"state": state, **describe(tree)},
             outcome=self._outcome(way_up, stops),
             steps=steps,
             details=details,
             undo=applier.undo,
         )
+        # Describing costs as much as all the comparing, and an unchanged VM has nothing to show.
+        if change.changed:
+            change.before = {} if self.entry is None else {"state": self.power.state, **describe(self.draft.before)}
+            change.after = {"state": state, **describe(tree)}
+        return change
 
     def _outcome(self, way_up: Optional[str], stops: bool) -> str:
         if self.entry is None:
@@ -301,13 +305,18 @@ class _VmPlan:
     def _state_exists(self, way_up: Optional[str]) -> Optional[bool]:
         if self.tpm_state is None:
             return None
-        return way_up is not None or self.tpm_state.status() == PRESENT
+        return way_up is not None or self.has_tpm_state
 
     def _restart_required(self, stays_up: bool) -> bool:
         if not stays_up or self.entry is None:
             return False
         # virDomainIsUpdated tells nothing here: QEMU's driver never sets it (seen on 9.0).
         return differs_from_running(definition(self.entry.domain, inactive=False), self.draft.tree)
+
+
+def _firmware(tree: Any) -> Optional[dict[str, Any]]:
+    loader = loader_of(tree)
+    return None if loader is None else {"loader": loader, "secure_boot": has_secure_boot(tree)}
 
 
 def _disk_results(tree: Any, new_disks: list[DiskSpec]) -> list[dict[str, Any]]:

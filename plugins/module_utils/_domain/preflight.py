@@ -12,16 +12,15 @@ from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
 from .._core.host_paths import HostPaths
 from .._secret.uses import secrets_used_by
-from .._tpm.device import EMULATOR, TpmSpec, read_tpm
+from .._tpm.device import EMULATOR, TpmSpec
 from .._tpm.key_check import check_state
 from .._tpm.state_dir import PRESENT, TpmState, locate
 from .description import disks_of, loader_of
 from .disks import DiskStore, disk_missing, require_format
 
 
-def tpm_state_of(paths: Optional[HostPaths], uuid: str, tree: Any) -> Optional[TpmState]:
+def tpm_state_of(paths: Optional[HostPaths], uuid: str, spec: Optional[TpmSpec]) -> Optional[TpmState]:
     """The state of a domain's emulated TPM; None without one, or on a machine that is not this one."""
-    spec = read_tpm(tree)
     if paths is None or spec is None or spec.backend != EMULATOR:
         return None
     return TpmState(locate(paths, uuid, spec))

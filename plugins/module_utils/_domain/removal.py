@@ -9,7 +9,7 @@ from typing import Any, Mapping, Optional
 
 from .._core.change import Change, Step
 from .._core.deps import libvirt
-from .._core.domains import definition
+from .._core.domains import Entry, definition
 from .._core.errors import TrustedVMError
 from .._core.host_paths import HostPaths
 from .._nvram.location import volume_path
@@ -18,7 +18,7 @@ from .._tpm.device import TpmSpec, read_tpm
 from .._tpm.state_dir import ABSENT, TpmState, locate
 from .description import Disk, describe, disks_of, nvram_of
 from .disks import DiskStore, read_back, removable
-from .inventory import Entry, Inventory
+from .inventory import Inventory
 from .lifecycle import StopPolicy, Stopper, power_state
 from .nvram_guard import NvramGuard
 from .preflight import tpm_state_of
@@ -59,7 +59,7 @@ class RemovalPlanner:
         steps += self._nvram_steps(item, nvram.path if nvram else None, entry.uuid)
         if persistent:
             steps.append(Step("undefine VM", lambda: self._undefine(item, entry)))
-        steps += self._tpm_steps(item, tpm_state_of(self._paths, entry.uuid, entry.tree), undefined=persistent)
+        steps += self._tpm_steps(item, tpm_state_of(self._paths, entry.uuid, read_tpm(entry.tree)), undefined=persistent)
         state = power_state(entry.domain).state
         return Change(
             subject={"name": entry.name, "uuid": entry.uuid},
@@ -170,7 +170,7 @@ class RemovalPlanner:
     def _kept(self, item: Mapping[str, Any], entry: Entry) -> list[str]:
         """What stays on the host after the removal, by path."""
         kept = []
-        nvram, state = nvram_of(entry.tree), tpm_state_of(self._paths, entry.uuid, entry.tree)
+        nvram, state = nvram_of(entry.tree), tpm_state_of(self._paths, entry.uuid, read_tpm(entry.tree))
         for disk in disks_of(entry.tree):
             goes = item["remove_disks"] and removable(disk)
             if disk.device == "disk" and not goes and self._disks.exists(disk) is not False:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any, Iterable, Mapping, Optional, Sequence
 
 from .._core.deps import require_lxml
-from .._core.domains import as_uuid
+from .._core.domains import Entry, as_uuid
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
 from .._domain.description import nvram_of, root_disk_of
 from .._domain.firmware_edits import nvram_needed, template_for
-from .._domain.inventory import Entry, Inventory, not_found
+from .._domain.inventory import Inventory
 from .._domain.nvram_guard import NvramGuard
 from .backends.directory import DirectoryBackend
 from .firmware import FirmwareCatalogue
@@ -44,7 +44,7 @@ class NvramInspector:
 
     def of_all_vms(self) -> list[dict[str, Any]]:
         """The volumes that the host's VMs name."""
-        entries = [entry for entry in self._inventory.all() if nvram_of(entry.tree) is not None]
+        entries = [entry for entry in self._inventory.entries() if nvram_of(entry.tree) is not None]
         return [self._of_entry(entry) for entry in entries]
 
     def below(self, directory: str) -> list[dict[str, Any]]:
@@ -59,16 +59,16 @@ class NvramInspector:
         for volume in volumes:
             if volume["path"]:
                 found.update(self._backend.strays(volume["path"]))
-        used = {nvram.path for nvram in (nvram_of(entry.tree) for entry in self._inventory.all()) if nvram}
+        used = {nvram.path for nvram in (nvram_of(entry.tree) for entry in self._inventory.entries()) if nvram}
         return sorted(found - used)
 
     def _by_vm(self, reference: str) -> dict[str, Any]:
-        entry = self._inventory.get(reference)
+        entry = self._inventory.entry(reference)
         if entry is not None:
             return self._of_entry(entry)
         uuid = as_uuid(reference)
         if uuid is None:
-            raise not_found(self._connection, reference, len(self._inventory.all()))
+            raise self._inventory.not_found(reference)
         return {**self._describe(volume_path(uuid, default_directory=self._default_directory), None), "uuid": uuid}
 
     def _by_path(self, path: str) -> dict[str, Any]:

@@ -11,12 +11,12 @@ from typing import Any, Mapping, Optional
 
 from .._core.change import Change, Step
 from .._core.deps import require_lxml
-from .._core.domains import as_uuid
+from .._core.domains import Entry, as_uuid
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
 from .._domain.description import nvram_of, root_disk_of
 from .._domain.firmware_edits import nvram_needed, template_for, template_from
-from .._domain.inventory import Entry, Inventory, not_found
+from .._domain.inventory import Inventory
 from .._domain.metadata import Marks, read_marks, set_marks
 from .._domain.nvram_guard import NvramGuard
 from .backends.directory import DirectoryBackend
@@ -79,10 +79,10 @@ class NvramPlanner:
         if not item.get("vm"):
             path = volume_path("", item.get("path"))
             return Target(path, self.inventory.nvram_holder(path, None), None)
-        entry = self.inventory.get(item["vm"])
+        entry = self.inventory.entry(item["vm"])
         uuid = entry.uuid if entry else as_uuid(item["vm"])
         if uuid is None:
-            raise not_found(self._connection, item["vm"], len(self.inventory.all()))
+            raise self.inventory.not_found(item["vm"])
         own = self._own_path(entry)
         told = item.get("path") or item.get("directory")
         if own is not None and not told:
