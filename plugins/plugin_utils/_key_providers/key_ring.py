@@ -9,7 +9,6 @@ file that somebody changed, or a wrong passphrase.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 import os
@@ -125,21 +124,27 @@ def _checked(content: bytes, path: str) -> dict[str, Any]:
 def _decode(fields: Mapping[str, Any], path: str, passphrase: Optional[str]) -> KeyRing:
     try:
         seal = _open_seal(fields, path, passphrase)
+        kek_id = str(fields["kek_id"])
         keks, created = {}, {}
         for entry in fields["keks"]:
-            value = base64.b64decode(entry["key"], validate=True)
-            if seal is not None:
-                value = seal.unseal(value, _label(fields["kek_id"], entry["version"]))
-            if len(value) != KEK_SIZE:
-                raise ValueError("a KEK of another size")
-            keks[int(entry["version"])] = KeyMaterial(value)
-            created[int(entry["version"])] = str(entry["created_at"])
+            version = int(entry["version"])
+            keks[version] = _kek(entry["key"], kek_id, version, seal)
+            created[version] = str(entry["created_at"])
         if not keks:
             raise ValueError("no KEK")
-    except (ValueError, KeyError, TypeError, binascii.Error):
+    except (ValueError, KeyError, TypeError):
         # Not chained and not quoted: the bytes at hand are key material.
         raise _damaged(path, "fields that no key ring has") from None
-    return KeyRing(str(fields["kek_id"]), keks, created, seal)
+    return KeyRing(kek_id, keks, created, seal)
+
+
+def _kek(text: str, kek_id: str, version: int, seal: Optional[Seal]) -> KeyMaterial:
+    value = base64.b64decode(text, validate=True)
+    if seal is not None:
+        value = seal.unseal(value, _label(kek_id, version))
+    if len(value) != KEK_SIZE:
+        raise ValueError("a KEK of another size")
+    return KeyMaterial(value)
 
 
 def _open_seal(fields: Mapping[str, Any], path: str, passphrase: Optional[str]) -> Optional[Seal]:

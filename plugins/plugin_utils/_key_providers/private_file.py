@@ -32,12 +32,14 @@ def read_private(path: str, what: str, insecure_code: str) -> Optional[bytes]:
         return None
     except OSError as error:
         raise _unreadable(path, what, error) from None
-    with open(descriptor, "rb") as file:
+    try:
         _refuse_insecure(os.fstat(descriptor), path, what, insecure_code)
-        try:
+        with open(descriptor, "rb", closefd=False) as file:
             return file.read(LARGEST)
-        except OSError as error:
-            raise _unreadable(path, what, error) from None
+    except OSError as error:
+        raise _unreadable(path, what, error) from None
+    finally:
+        os.close(descriptor)
 
 
 def replace_private(path: str, content: bytes, only_new: bool = False) -> None:
