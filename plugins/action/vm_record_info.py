@@ -15,6 +15,7 @@ OPTIONS = {
     "vms": {"type": "list", "elements": "str"},
     "host": {"type": "str"},
     "vm_state": {"type": "str"},
+    "required": {"type": "bool", "default": False},
     **CONTROLLER_OPTIONS,
 }
 
@@ -23,4 +24,4 @@ class ActionModule(ReadingAction):
     OPTIONS = OPTIONS
 
     def read(self, registry: Registry, params: Mapping[str, Any]) -> dict[str, Any]:
-        return read_vm_records(registry, params["vms"], params["host"], params["vm_state"])
+        return read_vm_records(registry, params["vms"], params["host"], params["vm_state"], params["required"])

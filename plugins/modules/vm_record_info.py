@@ -29,6 +29,10 @@ options:
   vm_state:
     description: Only VMs in this state.
     type: str
+  required:
+    description: Each of O(vms) must be exactly one VM of the registry; else it is an error (C(vm_record_missing), C(vm_name_ambiguous)).
+    type: bool
+    default: false
 seealso:
   - module: trustedvm.libvirt.vm_record
 """

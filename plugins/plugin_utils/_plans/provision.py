@@ -33,7 +33,8 @@ def plan(
     Returns:
         ``operation`` (this run's name in the records of the keys that it makes), ``records``, ``resource_keys``, ``secrets``, ``domains``.
     """
-    by_name = {record["name"]: record for record in records}
+    # Names are unique on a host only: this host's record goes before another host's of the same name.
+    by_name = {record["name"]: record for record in sorted(records, key=lambda record: record["host"] == host)}
     by_uuid = {record["uuid"]: record for record in records}
     vms = [
         plan_vm(each, defaults or {}, by_uuid.get(str(each.get("uuid"))) or by_name.get(each.get("name")), provider)

@@ -17,11 +17,18 @@ from .views import key_view, vm_view
 
 
 def read_vm_records(
-    registry: Registry, vms: Optional[Sequence[str]], host: Optional[str], state: Optional[str]
+    registry: Registry, vms: Optional[Sequence[str]], host: Optional[str], state: Optional[str], required: bool = False
 ) -> dict[str, Any]:
-    """The records of the named VMs (of all, without names) that match host and state."""
+    """The records of the named VMs (of all, without names) that match host and state.
+
+    Raises:
+        ControllerError: with ``required``: ``vm_record_missing``, ``vm_name_ambiguous``.
+    """
     with registry.read() as session:
-        records = _named(session, vms) if vms is not None else session.vms.listed(host, state)
+        if vms is None:
+            records = session.vms.listed(host, state)
+        else:
+            records = _required(session, vms) if required else _named(session, vms)
         keys = session.resource_keys.of_resources(VTPM, [record.uuid for record in records])
     known = {record.uuid for record in records} | {record.name for record in records}
     chosen = [record for record in records if host in (None, record.host) and state in (None, record.state)]
@@ -81,6 +88,20 @@ def _named(session: Session, vms: Sequence[str]) -> list[VmRecord]:
         records = by_name.get(vm, []) if identity is None else [by_uuid[identity]] if identity in by_uuid else []
         found.update((record.uuid, record) for record in records)
     return list(found.values())
+
+
+def _required(session: Session, vms: Sequence[str]) -> list[VmRecord]:
+    """Each name or UUID must mean exactly one VM."""
+    lookup = VmLookup(session, vms)
+    records = {vm: lookup.record(vm) for vm in vms}
+    missing = [vm for vm, record in records.items() if record is None]
+    if missing:
+        raise ControllerError(
+            "vm_record_missing",
+            "The registry %s has no record of %s" % (session.where, ", ".join(missing)),
+            hint="See vm_record_info for what it has; a VM gets its record from the role vm_provision or the module vm_record",
+        )
+    return list({record.uuid: record for record in records.values() if record is not None}.values())
 
 
 def _keys(session: Session, vms: Optional[Sequence[str]]) -> tuple[list[ResourceKeyRecord], list[str]]:
