@@ -37,6 +37,7 @@ options:
           - The VM, by name or UUID.
           - With O(state=absent) the UUID may be of a VM that is not defined on this host. The state that it left is removed.
         type: str
+        required: true
       state:
         description:
           - V(present), the VM has a vTPM as described, and its state fits.

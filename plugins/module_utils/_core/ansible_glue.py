@@ -36,12 +36,17 @@ class ItemSpec:
 
     def argument_spec(self) -> dict[str, Any]:
         suboptions = {name: _without_default(spec) for name, spec in self.options.items()}
-        items = {
+        items: dict[str, Any] = {
             "type": "list",
             "elements": "dict",
             "options": suboptions,
-            "required_one_of": [tuple(self.identity)],
+            # Said for names such as "secrets": what must not be logged says so itself.
+            "no_log": False,
         }
+        if len(self.identity) == 1:
+            suboptions[self.identity[0]]["required"] = True
+        else:
+            items["required_one_of"] = [tuple(self.identity)]
         return {**self.options, **self.extra, self.list_name: items}
 
     def module_arguments(self) -> dict[str, Any]:

@@ -54,7 +54,7 @@ def parse_secret(text: str) -> SecretDefinition:
     return SecretDefinition(
         uuid=root.findtext("uuid"),
         usage_type=usage_type,
-        usage=None if element is None else usage.findtext(element),
+        usage=None if usage is None or element is None else usage.findtext(element),
         private=root.get("private") == "yes",
         ephemeral=root.get("ephemeral") == "yes",
         description=root.findtext("description"),

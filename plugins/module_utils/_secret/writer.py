@@ -38,7 +38,7 @@ class SecretWriter:
         self._target = target
         self._found = found
         self._stored = stored
-        self._secret = None if found is None else index.get(found.uuid)
+        self._secret: Any = None if found is None else index.get(found.uuid)
         self._defined = False
         self._value_written = False
 
