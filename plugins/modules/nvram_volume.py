@@ -34,7 +34,8 @@ options:
         type: str
       path:
         description:
-          - The file. Without it, the one in the VM's definition, else C(UUID/UUID.fd) in O(directory), else C(nvram/UUID/UUID.fd) in the directory of the root disk, and for a VM without disks in libvirt's own NVRAM directory.
+          - The file. Without it, the one in the VM's definition, else C(UUID/UUID.fd) in O(directory), else C(nvram/UUID/UUID.fd) in the
+            directory of the root disk, and for a VM without disks in libvirt's own NVRAM directory.
         type: path
       directory:
         description:
@@ -67,18 +68,21 @@ options:
         type: str
       state:
         description:
-          - V(present), there is a volume, and a start may have it. It is raw, as large as its template and not the volume of another VM. One that is not so is rebuilt if nothing was ever written to it, and refused otherwise.
+          - V(present), there is a volume, and a start may have it. It is raw, as large as its template and not the volume of another VM.
+            One that is not so is rebuilt if nothing was ever written to it, and refused otherwise.
           - V(absent), there is none. The VM has to be off.
           - V(reset), it equals its template. The VM has to be off. What was there is kept in a copy beside it.
         type: str
         choices: [present, absent, reset]
       accept_data_loss:
         description:
-          - Whether variables that a guest or a firmware wrote may go, with V(reset) and V(absent). With V(present), whether a volume that the VM is known to have had and that is gone may be made anew.
+          - Whether variables that a guest or a firmware wrote may go, with V(reset) and V(absent). With V(present), whether a volume that
+            the VM is known to have had and that is gone may be made anew.
         type: bool
       moved:
         description:
-          - With O(state=absent), the VM lives on another host now, and this is what it left. Needs no consent, and is refused while a VM of this host names the volume.
+          - With O(state=absent), the VM lives on another host now, and this is what it left. Needs no consent, and is refused while a VM of
+            this host names the volume.
         type: bool
       drop_copies:
         description:
@@ -86,7 +90,8 @@ options:
         type: bool
       expect_state:
         description:
-          - V(true), the VM is known to have run before, so that a missing volume is an error. Without it, or with V(false), the mark in the definition decides alone.
+          - V(true), the VM is known to have run before, so that a missing volume is an error. Without it, or with V(false), the mark in the
+            definition decides alone.
         type: bool
   vm:
     description:
@@ -94,7 +99,8 @@ options:
     type: str
   path:
     description:
-      - The file. Without it, the one in the VM's definition, else C(UUID/UUID.fd) in O(directory), else C(nvram/UUID/UUID.fd) in the directory of the root disk, and for a VM without disks in libvirt's own NVRAM directory.
+      - The file. Without it, the one in the VM's definition, else C(UUID/UUID.fd) in O(directory), else C(nvram/UUID/UUID.fd) in the
+        directory of the root disk, and for a VM without disks in libvirt's own NVRAM directory.
     type: path
   directory:
     description:
@@ -129,7 +135,8 @@ options:
     default: q35
   state:
     description:
-      - V(present), there is a volume, and a start may have it. It is raw, as large as its template and not the volume of another VM. One that is not so is rebuilt if nothing was ever written to it, and refused otherwise.
+      - V(present), there is a volume, and a start may have it. It is raw, as large as its template and not the volume of another VM. One
+        that is not so is rebuilt if nothing was ever written to it, and refused otherwise.
       - V(absent), there is none. The VM has to be off.
       - V(reset), it equals its template. The VM has to be off. What was there is kept in a copy beside it.
     type: str
@@ -137,12 +144,14 @@ options:
     default: present
   accept_data_loss:
     description:
-      - Whether variables that a guest or a firmware wrote may go, with V(reset) and V(absent). With V(present), whether a volume that the VM is known to have had and that is gone may be made anew.
+      - Whether variables that a guest or a firmware wrote may go, with V(reset) and V(absent). With V(present), whether a volume that the
+        VM is known to have had and that is gone may be made anew.
     type: bool
     default: false
   moved:
     description:
-      - With O(state=absent), the VM lives on another host now, and this is what it left. Needs no consent, and is refused while a VM of this host names the volume.
+      - With O(state=absent), the VM lives on another host now, and this is what it left. Needs no consent, and is refused while a VM of
+        this host names the volume.
     type: bool
     default: false
   drop_copies:
@@ -152,7 +161,8 @@ options:
     default: false
   expect_state:
     description:
-      - V(true), the VM is known to have run before, so that a missing volume is an error. Without it, or with V(false), the mark in the definition decides alone.
+      - V(true), the VM is known to have run before, so that a missing volume is an error. Without it, or with V(false), the mark in the
+        definition decides alone.
     type: bool
 notes:
   - A VM needs a volume if and only if it has a vTPM or Secure Boot. For another VM nothing is made unless O(path) or O(directory) says where.

@@ -41,15 +41,18 @@ options:
       state:
         description:
           - V(defined), libvirt knows the VM, and its power state is left alone.
-          - V(running), it is defined and runs. Before a start its NVRAM volume, TPM state, secrets and disks are checked. A paused VM is resumed.
+          - V(running), it is defined and runs. Before a start its NVRAM volume, TPM state, secrets and disks are checked. A paused VM is
+            resumed.
           - V(stopped), it is defined and off. The guest is asked first, and after O(stop_timeout) the VM is stopped hard.
-          - V(absent), libvirt does not know it. Its disks, NVRAM volume and TPM state stay unless the O(remove_disks), O(remove_nvram) and O(remove_tpm_state) say otherwise.
+          - V(absent), libvirt does not know it. Its disks, NVRAM volume and TPM state stay unless the O(remove_disks), O(remove_nvram) and
+            O(remove_tpm_state) say otherwise.
         type: str
         choices: [defined, running, stopped, absent]
       xml:
         description:
           - The whole definition as the user's own domain XML, instead of the options that describe a VM.
-          - It is completed with the name, the UUID, the vTPM, the loader and the NVRAM path where it leaves them open. A vTPM that the VM has is never dropped.
+          - It is completed with the name, the UUID, the vTPM, the loader and the NVRAM path where it leaves them open. A vTPM that the VM
+            has is never dropped.
         type: str
       memory:
         description:
@@ -128,7 +131,8 @@ options:
             type: path
       tpm:
         description:
-          - The vTPM. Always with a persistent state, so that libvirt never deletes it as a side effect. An option that is not set leaves what the VM has.
+          - The vTPM. Always with a persistent state, so that libvirt never deletes it as a side effect. An option that is not set leaves
+            what the VM has.
         type: dict
         suboptions:
           secret_uuid:
@@ -154,7 +158,8 @@ options:
             default: false
       disks:
         description:
-          - The disks of the VM, all of them. Others are detached from the definition, never deleted. CD drives that the list does not name stay.
+          - The disks of the VM, all of them. Others are detached from the definition, never deleted. CD drives that the list does not name
+            stay.
           - On a running VM this holds from the next start on.
         type: list
         elements: dict
@@ -265,12 +270,14 @@ options:
         elements: str
       expect_state:
         description:
-          - V(true), the VM is known to have run before. A missing TPM state or NVRAM volume is then an error at start, even if the definition on this host does not say so.
+          - V(true), the VM is known to have run before. A missing TPM state or NVRAM volume is then an error at start, even if the
+            definition on this host does not say so.
           - Without it, or with V(false), the marks in the definition decide alone.
         type: bool
       prepared_by_play:
         description:
-          - Only in check mode. A missing secret, disk, TPM state or NVRAM volume is no error, because an earlier task of the play would have made it.
+          - Only in check mode. A missing secret, disk, TPM state or NVRAM volume is no error, because an earlier task of the play would
+            have made it.
         type: bool
       stop_timeout:
         description:
@@ -312,16 +319,19 @@ options:
   state:
     description:
       - V(defined), libvirt knows the VM, and its power state is left alone.
-      - V(running), it is defined and runs. Before a start its NVRAM volume, TPM state, secrets and disks are checked. A paused VM is resumed.
+      - V(running), it is defined and runs. Before a start its NVRAM volume, TPM state, secrets and disks are checked. A paused VM is
+        resumed.
       - V(stopped), it is defined and off. The guest is asked first, and after O(stop_timeout) the VM is stopped hard.
-      - V(absent), libvirt does not know it. Its disks, NVRAM volume and TPM state stay unless the O(remove_disks), O(remove_nvram) and O(remove_tpm_state) say otherwise.
+      - V(absent), libvirt does not know it. Its disks, NVRAM volume and TPM state stay unless the O(remove_disks), O(remove_nvram) and
+        O(remove_tpm_state) say otherwise.
     type: str
     choices: [defined, running, stopped, absent]
     default: defined
   xml:
     description:
       - The whole definition as the user's own domain XML, instead of the options that describe a VM.
-      - It is completed with the name, the UUID, the vTPM, the loader and the NVRAM path where it leaves them open. A vTPM that the VM has is never dropped.
+      - It is completed with the name, the UUID, the vTPM, the loader and the NVRAM path where it leaves them open. A vTPM that the VM has
+        is never dropped.
     type: str
   memory:
     description:
@@ -400,7 +410,8 @@ options:
         type: path
   tpm:
     description:
-      - The vTPM. Always with a persistent state, so that libvirt never deletes it as a side effect. An option that is not set leaves what the VM has.
+      - The vTPM. Always with a persistent state, so that libvirt never deletes it as a side effect. An option that is not set leaves what
+        the VM has.
     type: dict
     suboptions:
       secret_uuid:
@@ -426,7 +437,8 @@ options:
         default: false
   disks:
     description:
-      - The disks of the VM, all of them. Others are detached from the definition, never deleted. CD drives that the list does not name stay.
+      - The disks of the VM, all of them. Others are detached from the definition, never deleted. CD drives that the list does not name
+        stay.
       - On a running VM this holds from the next start on.
     type: list
     elements: dict
@@ -537,12 +549,14 @@ options:
     elements: str
   expect_state:
     description:
-      - V(true), the VM is known to have run before. A missing TPM state or NVRAM volume is then an error at start, even if the definition on this host does not say so.
+      - V(true), the VM is known to have run before. A missing TPM state or NVRAM volume is then an error at start, even if the definition
+        on this host does not say so.
       - Without it, or with V(false), the marks in the definition decide alone.
     type: bool
   prepared_by_play:
     description:
-      - Only in check mode. A missing secret, disk, TPM state or NVRAM volume is no error, because an earlier task of the play would have made it.
+      - Only in check mode. A missing secret, disk, TPM state or NVRAM volume is no error, because an earlier task of the play would have
+        made it.
     type: bool
     default: false
   stop_timeout:

@@ -117,7 +117,9 @@ vms:
       returned: always
       type: dict
     tpm:
-      description: The vTPM with its C(model), C(version), C(secret_uuid), C(persistent_state), whether it is C(encrypted), and C(state_exists). None without one.
+      description:
+        - The vTPM with its C(model), C(version), C(secret_uuid), C(persistent_state), whether it is C(encrypted), and C(state_exists).
+        - None without one.
       returned: always
       type: dict
     disks:

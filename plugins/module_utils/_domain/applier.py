@@ -61,11 +61,11 @@ class Applier:
         return entry.domain
 
     def create_disk(self, spec: DiskSpec) -> None:
-        self._p._disks.create(spec)
+        self._p.disks.create(spec)
         self._made_disks.append(spec)
 
     def nvram(self, decision: Decision) -> None:
-        self._p._guard.carry_out(decision)
+        self._p.guard.carry_out(decision)
         if decision.action == "create":
             self._made_nvram = decision.path
 
@@ -75,10 +75,10 @@ class Applier:
         if self._entry is not None:
             full = definition(self._entry.domain, secure=True)
             self._old_xml = definition_text(full)
-            tree = self._p._definitions.draft(self._spec, full).tree
+            tree = self._p.definitions.draft(self._spec, full).tree
         flags = libvirt.VIR_DOMAIN_DEFINE_VALIDATE if self._draft.validate else 0
         try:
-            self._p._connection.defineXMLFlags(definition_text(tree), flags)
+            self._p.connection.defineXMLFlags(definition_text(tree), flags)
         except libvirt.libvirtError as error:
             raise _definition_refused(error) from error
         self._defined = True
@@ -91,14 +91,14 @@ class Applier:
 
     def _has_nvram_file(self) -> bool:
         nvram = nvram_of(self._draft.tree)
-        return nvram is not None and nvram.path is not None and self._p._guard.backend.probe(nvram.path).exists
+        return nvram is not None and nvram.path is not None and self._p.guard.backend.probe(nvram.path).exists
 
     def set_autostart(self) -> None:
         self.domain.setAutostart(1 if self._spec.autostart else 0)
 
     def stop(self, policy: lifecycle.StopPolicy) -> None:
         self._p.ask_all_to_stop()
-        self._p._stopper.stop(self.domain, policy)
+        self._p.stopper.stop(self.domain, policy)
         self._p.inventory.refresh(self._uuid)
 
     def bring_up(self, way: str) -> None:
@@ -123,14 +123,14 @@ class Applier:
     def undo(self) -> None:
         """Put back what the steps made; a VM that was made here never ran, so nothing of it is lost."""
         if self._defined and self._old_xml is not None:
-            self._p._connection.defineXML(self._old_xml)
+            self._p.connection.defineXML(self._old_xml)
         elif self._defined:
             domain = self.domain
-            undefine(self._p._connection, domain, definition(domain), self._found_nvram, self._had_tpm_state)
+            undefine(self._p.connection, domain, definition(domain), self._found_nvram, self._had_tpm_state)
         if self._made_nvram is not None:
-            self._p._guard.backend.remove(self._made_nvram)
+            self._p.guard.backend.remove(self._made_nvram)
         for spec in self._made_disks:
-            self._p._disks.remove(read_back(spec))
+            self._p.disks.remove(read_back(spec))
         if self._defined:
             self._p.inventory.refresh(self._uuid)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import uuid
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any
 
 from .._core.deps import etree
 from .._core.host_paths import host_paths

@@ -120,7 +120,7 @@ def root_disk_of(tree: Any) -> Optional[Disk]:
     """The disk that the VM boots from: the lowest boot order, else the first."""
     disks = [disk for disk in disks_of(tree) if disk.device == "disk"]
     ordered = sorted((disk for disk in disks if disk.boot is not None), key=lambda disk: disk.boot or 0)
-    return (ordered or disks or [None])[0]
+    return next(iter(ordered or disks), None)
 
 
 def loader_of(tree: Any) -> Optional[str]:

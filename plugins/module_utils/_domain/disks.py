@@ -224,6 +224,5 @@ def _run(spec: DiskSpec, command: Sequence[str]) -> None:
 
 def read_back(spec: DiskSpec) -> Disk:
     """A disk that was just made, as it reads in a definition."""
-    return Disk(
-        spec.target, spec.device, spec.kind, spec.path, spec.pool, spec.volume, spec.format, spec.bus, False, False, None
-    )
+    where = (spec.path, spec.pool, spec.volume)
+    return Disk(spec.target, spec.device, spec.kind, *where, spec.format, spec.bus, spec.readonly, False, None)

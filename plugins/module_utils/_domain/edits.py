@@ -83,10 +83,8 @@ def apply_tpm_wish(tree: Any, wish: Optional[TpmWish]) -> None:
             wanted="tpm.secret_uuid, the libvirt secret that encrypts it",
             hint="Name a secret, or allow it with tpm.allow_unencrypted=true",
         )
-    model = wish.model or (found.model if found else None)
-    version = wish.version or (found.version if found else None)
-    given = {name: value for name, value in (("model", model), ("version", version)) if value}
-    apply_tpm(tree, TpmSpec(secret_uuid=secret, **given))
+    kept = found or TpmSpec(None)
+    apply_tpm(tree, TpmSpec(secret, wish.model or kept.model, wish.version or kept.version))
 
 
 def apply_console(tree: Any, wish: Optional[ConsoleSpec]) -> None:

@@ -168,7 +168,9 @@ class StopPolicy:
 class Stopper:
     """Stops VMs; those of one task are asked together, so that their time-outs do not add up."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
         self._clock = clock
         self._sleep = sleep
         self._asked_at: dict[str, float] = {}

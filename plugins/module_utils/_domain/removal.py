@@ -5,6 +5,7 @@ from __future__ import annotations
 
 """Taking a VM away: its definition, and what else was told by name."""
 
+from functools import partial
 from typing import Any, Mapping, Optional
 
 from .._core.change import Change, Step
@@ -27,7 +28,7 @@ from .undefine import undefine
 
 
 class RemovalPlanner:
-    """Plans ``state: absent``. Files go first and the definition last, so that a failed removal can be repeated."""
+    """Plans ``state: absent``: files first, the definition last, so that a failed removal can be repeated."""
 
     def __init__(
         self,
@@ -120,7 +121,7 @@ class RemovalPlanner:
                     "Disk %s belongs to VM %s as well" % (disk.label, holder.name),
                     hint="Remove it with the last VM that has it, or set remove_disks=false",
                 )
-            steps.append(Step("remove disk %s" % disk.label, lambda disk=disk: self._disks.remove(disk)))
+            steps.append(Step("remove disk %s" % disk.label, partial(self._disks.remove, disk)))
         return steps
 
     def _nvram_steps(self, item: Mapping[str, Any], path: Optional[str], uuid: Optional[str]) -> list[Step]:

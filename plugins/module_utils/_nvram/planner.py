@@ -6,46 +6,22 @@ from __future__ import annotations
 """Plans one NVRAM volume: present, absent or reset."""
 
 import os
-from dataclasses import dataclass
 from typing import Any, Mapping, Optional
 
 from .._core.change import Change, Step
 from .._core.deps import require_lxml
-from .._core.domains import Entry, as_uuid
+from .._core.domains import Entry
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
-from .._domain.description import nvram_of, root_disk_of
 from .._domain.firmware_edits import nvram_needed, template_for, template_from
 from .._domain.inventory import Inventory
-from .._domain.metadata import Marks, read_marks, set_marks
+from .._domain.metadata import set_marks
 from .._domain.nvram_guard import NvramGuard
 from .backends.directory import DirectoryBackend
 from .firmware import FirmwareCatalogue, FirmwareWish
-from .location import DEFAULT_DIRECTORY, root_directory, volume_path
+from .location import DEFAULT_DIRECTORY
+from .target import Target, TargetFinder
 from .volume import Decision, Facts, Template, as_result, decide, held_by_another, missing
-
-
-@dataclass(frozen=True)
-class Target:
-    """The volume that an item means.
-
-    Attributes:
-        entry: the domain that it is for, None where there is none on this host (yet).
-        own_path: the path in that domain's definition.
-    """
-
-    path: str
-    entry: Optional[Entry]
-    uuid: Optional[str]
-    own_path: Optional[str] = None
-
-    @property
-    def active(self) -> bool:
-        return self.entry is not None and self.entry.active
-
-    @property
-    def marks(self) -> Marks:
-        return read_marks(self.entry.tree) if self.entry is not None else Marks()
 
 
 class NvramPlanner:
@@ -59,53 +35,16 @@ class NvramPlanner:
         self.inventory = Inventory(connection)
         self._guard = NvramGuard(self.inventory, self._catalogue, self._backend)
         paths = host_paths(connection)
-        self._default_directory = paths.nvram if paths else DEFAULT_DIRECTORY
+        self._targets = TargetFinder(self.inventory, paths.nvram if paths else DEFAULT_DIRECTORY)
 
     def __call__(self, item: Mapping[str, Any]) -> Change:
-        target = self._target(item)
+        target = self._targets.find(item)
         if item["state"] == "absent":
             return self._absent(item, target)
         template = self._template(item, target)
         if item["state"] == "reset":
             return self._reset(item, target, template)
         return self._present(item, target, template)
-
-    def _target(self, item: Mapping[str, Any]) -> Target:
-        """Which volume is meant.
-
-        Raises:
-            TrustedVMError: ``vm_not_found``, ``nvram_not_managed``, ``nvram_storage_unsuitable``.
-        """
-        if not item.get("vm"):
-            path = volume_path("", item.get("path"))
-            return Target(path, self.inventory.nvram_holder(path, None), None)
-        entry = self.inventory.entry(item["vm"])
-        uuid = entry.uuid if entry else as_uuid(item["vm"])
-        if uuid is None:
-            raise self.inventory.not_found(item["vm"])
-        own = self._own_path(entry)
-        told = item.get("path") or item.get("directory")
-        if own is not None and not told:
-            return Target(own, entry, uuid, own)
-        storage = None if told else self._root_directory(item, entry)
-        path = volume_path(uuid, item.get("path"), item.get("directory"), storage, self._default_directory)
-        return Target(path, entry, uuid, own)
-
-    def _own_path(self, entry: Optional[Entry]) -> Optional[str]:
-        nvram = nvram_of(entry.tree) if entry is not None else None
-        if nvram is not None and nvram.path is None:
-            raise TrustedVMError(
-                "nvram_not_managed",
-                "The VM's NVRAM is on %s storage, which this module does not manage" % nvram.kind,
-                found="<nvram type='%s'>" % nvram.kind,
-                wanted="a file",
-            )
-        return nvram.path if nvram else None
-
-    def _root_directory(self, item: Mapping[str, Any], entry: Optional[Entry]) -> Optional[str]:
-        if item.get("root_disk"):
-            return os.path.dirname(item["root_disk"])
-        return root_directory(self._connection, root_disk_of(entry.tree)) if entry else None
 
     def _template(self, item: Mapping[str, Any], target: Target) -> Template:
         """What a new volume starts from: as told, as the VM's definition says, else by features."""
@@ -304,8 +243,8 @@ class NvramPlanner:
             "copies": self._backend.copies(target.path),
             "strays": self._backend.strays(target.path),
         }
-        path = details.pop("path")
-        subject = {"vm": entry.name if entry else None, "uuid": target.uuid or (entry.uuid if entry else None), "path": path}
+        uuid = target.uuid or (entry.uuid if entry else None)
+        subject = {"vm": entry.name if entry else None, "uuid": uuid, "path": details.pop("path")}
         change = Change(subject=subject, steps=steps, details=details)
         change.before = self._state(change) if facts.exists else {}
         change.after = change.before
