@@ -22,7 +22,7 @@ from .._registry.records import (
     vtpm_secret_uuid,
 )
 from .._registry.vms import vm_record_conflict
-from .lookup import VmLookup, valid_uuid, vm_name_ambiguous
+from .lookup import VmLookup, as_uuid, valid_uuid, vm_name_ambiguous
 from .runner import Item, first_set, given, refuse_duplicates
 from .views import vm_view
 
@@ -46,7 +46,9 @@ class VmRecordPlanner:
         vms = VmLookup(session, [item[key] for item in items for key in ("uuid", "name") if item.get(key)])
         self._found = vms.records()
         self._by_name = session.vms.by_name([item["name"] for item in items if item.get("name")])
-        self._keys = session.resource_keys.of_resources(VTPM, self._found)
+        # Also of VMs without a record: a key may have been made before it.
+        asked = [found for found in (as_uuid(item.get("uuid") or "") for item in items) if found]
+        self._keys = session.resource_keys.of_resources(VTPM, [*self._found, *asked])
         self._providers = session.key_providers.all()
         self._where = session.where
         self._check_mode = check_mode
