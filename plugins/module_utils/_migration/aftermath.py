@@ -6,6 +6,7 @@ from __future__ import annotations
 """The look at both hosts after a migration: the proof that it worked, or what a failure left."""
 
 import os
+import time
 from typing import Any, Optional
 
 from .._core.deps import libvirt
@@ -15,6 +16,10 @@ from .destination import Destinations, unreachable, within
 from .request import Request
 from .sharing import exists_there
 from .survey import Survey
+
+# How long libvirt on the destination has to remove a VM that did not arrive, and its TPM state.
+CLEANUP_SECONDS = 3.0
+
 
 def prove(survey: Survey, request: Request) -> tuple[Any, dict[str, Any]]:
     """See that the VM runs on the destination and not here.
@@ -83,7 +88,7 @@ def after_failure(survey: Survey, request: Request, destinations: Destinations) 
     try:
         fresh = destinations.again(uri, seconds)
         return within(
-            seconds, lambda: _there_after_failure(survey, fresh, uuid, here), lambda why: unreachable(uri, why)
+            seconds + CLEANUP_SECONDS, lambda: _there_after_failure(survey, fresh, uuid, here), lambda why: unreachable(uri, why)
         )
     except (TrustedVMError, libvirt.libvirtError):
         # A VM that runs here cannot run there: libvirt resumes it here only after giving up there.
@@ -91,11 +96,17 @@ def after_failure(survey: Survey, request: Request, destinations: Destinations) 
 
 
 def _there_after_failure(survey: Survey, destination: Any, uuid: str, here: Any) -> dict[str, Any]:
-    there = _find(destination, uuid)
-    place = running_on(here, there)
-    if place in ("destination", "both"):
-        return {"running_on": place, "leftovers": []}
-    return {"running_on": place, "leftovers": _leftovers(survey, destination, there)}
+    """libvirt may report the failure here before the destination has cleaned up, so look again."""
+    ended = time.monotonic() + CLEANUP_SECONDS
+    while True:
+        there = _find(destination, uuid)
+        place = running_on(here, there)
+        if place in ("destination", "both"):
+            return {"running_on": place, "leftovers": []}
+        found = _leftovers(survey, destination, there)
+        if {one["kind"] for one in found} <= {"nvram"} or time.monotonic() > ended:
+            return {"running_on": place, "leftovers": found}
+        time.sleep(0.2)
 
 
 def _leftovers(survey: Survey, destination: Any, there: Any) -> list[dict[str, str]]:

@@ -340,7 +340,9 @@ def test_an_error_after_the_vm_has_moved_is_told_as_such(pair):
     assert "do not start it on hv1" in str(error)
 
 
-def test_an_incoming_qemu_is_not_a_running_copy(pair):
+def test_an_incoming_qemu_is_not_a_running_copy(pair, monkeypatch):
+    monkeypatch.setattr(aftermath, "CLEANUP_SECONDS", 0.3)
+
     def leave_incoming(domain, uri, parameters, flags):
         incoming = (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_MIGRATION)
         pair.destination.add(FakeDomain(pair.destination, domain.xml, incoming))

@@ -1,0 +1,70 @@
+# Copyright: (c) 2026, trustedvm.libvirt contributors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The benchmark: ratios in one run, against raw libvirt calls and against an Ansible loop."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import migration
+import objects
+import report
+from cases import make_cases
+from harness import ROOT, BenchError, Lab
+
+HOSTS = ("bench1", "bench2")
+KINDS = ("secrets", "nvram_volumes", "domains", "migration")
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--items", type=int, default=200, help="objects of each kind (200)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds; the figures are medians (3)")
+    parser.add_argument("--no-loop", action="store_true", help="leave out the Ansible loops, which take most of the time")
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS, help="some of the cases")
+    parser.add_argument("--output", type=pathlib.Path, default=ROOT / "build" / "bench.json")
+    parser.add_argument("--keep", action="store_true", help="leave the lab and the logs")
+    return parser.parse_args()
+
+
+def main() -> int:
+    options = parse()
+    directory = pathlib.Path(tempfile.mkdtemp(prefix="trustedvm-bench-"))
+    lab = Lab(directory)
+    rows = []
+    try:
+        lab.up(*HOSTS)
+        say("hosts %s are up; the role hypervisor prepares them" % " and ".join(HOSTS))
+        lab.play("bench-hypervisor", "trustedvm.libvirt.hypervisor")
+        cases = make_cases(options.items)
+        for kind in options.only:
+            say("measuring %s" % kind.replace("_", " "))
+            if kind == "migration":
+                rows.append(migration.measure(lab, HOSTS, options.rounds))
+            else:
+                rows += objects.measure(lab, HOSTS[0], cases, kind, options.rounds, not options.no_loop)
+    except BenchError as error:
+        print("bench: %s" % error, file=sys.stderr)
+        return 1
+    finally:
+        if not options.keep:
+            lab.down()
+            shutil.rmtree(directory)
+    report.write(rows, options.output)
+    print("\n" + report.table(rows) + "\n")
+    print("\n".join(report.aims(rows)))
+    return 0
+
+
+def say(text: str) -> None:
+    print("bench: " + text, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
