@@ -23,6 +23,8 @@ def plan(records: Sequence[Record], host: str, remove_disks: bool = False, force
             "remove_nvram": True,
             "remove_tpm_state": True,
             "force": force,
+            # Its disks go, or are of no more use to it: nothing is won by waiting for the guest.
+            "stop_timeout": 0,
         }
         for record in records
         if record["host"] == host
