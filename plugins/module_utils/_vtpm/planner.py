@@ -19,7 +19,7 @@ from .._tpm import key_check
 from .._tpm.device import TpmSpec, apply_tpm, read_tpm, remove_tpm
 from .._tpm.removal import StateRemoval, holds_something
 from .._tpm.requirements import VtpmSupport
-from .._tpm.state_dir import ABSENT, EMPTY, TpmState, locate
+from .._tpm.state_dir import ABSENT, EMPTY, PRESENT, TpmState, locate
 from . import refusals
 from .reset_note import note_reset, read_reset_note
 from .wanted import WantedVtpm, wanted_vtpm
@@ -104,7 +104,7 @@ class VtpmPlanner:
         if state is None:
             return key_check.NOT_CHECKED
         passphrase = wanted.value
-        if passphrase is None and target.secret_uuid is not None:
+        if passphrase is None and target.secret_uuid is not None and state.status() == PRESENT:
             passphrase = self._passphrase_of(target.secret_uuid)
         tpm_state = key_check.check_state(state, target.secret_uuid is not None, passphrase)
         if tpm_state == key_check.NONE and wanted.require_state and not state.reset_pending():
