@@ -137,17 +137,12 @@ def apply_devices_xml(tree: Any, snippets: Optional[tuple[str, ...]]) -> None:
             devices.append(wanted)
 
 
-def apply_smm(tree: Any) -> None:
-    """Secure Boot firmware keeps its variables behind system management mode."""
-    features = tree.find("features")
-    if features is None:
-        features = etree.SubElement(tree, "features")
-        etree.SubElement(features, "acpi")
-    smm = features.find("smm")
-    if smm is None:
-        smm = etree.SubElement(features, "smm")
-    if smm.get("state") != "on":
-        smm.set("state", "on")
+def apply_uefi_features(tree: Any, smm: bool) -> None:
+    """libvirt wants ACPI for UEFI; Secure Boot firmware keeps its variables behind system management mode."""
+    features = _child(tree, "features")
+    _child(features, "acpi")
+    if smm and _child(features, "smm").get("state") != "on":
+        _child(features, "smm").set("state", "on")
 
 
 def _child(tree: Any, tag: str) -> Any:

@@ -18,7 +18,7 @@ from .._nvram.firmware import Firmware, FirmwareCatalogue, FirmwareWish
 from .._nvram.volume import BLANK, Template
 from .._tpm.device import read_tpm
 from .description import has_secure_boot, is_uefi, loader_of, nvram_of
-from .edits import apply_smm
+from .edits import apply_uefi_features
 from .spec import VmSpec
 
 
@@ -54,6 +54,8 @@ def apply_firmware(
         # Its NVRAM is somewhere that only libvirt knows; another path would lose the variables.
         return
     chosen = _apply_loader(tree, spec, catalogue)
+    if loader_of(tree) is not None:
+        apply_uefi_features(tree, smm=tree.find("os/loader").get("secure") == "yes")
     if needed or spec.nvram_path or spec.nvram_directory:
         _apply_nvram(tree, spec, chosen, default_path)
 
@@ -100,8 +102,6 @@ def _set_loader(tree: Any, path: str, secure: bool) -> None:
         system.remove(element)
     loader = etree.SubElement(system, "loader", readonly="yes", secure="yes" if secure else "no", type="pflash")
     loader.text = path
-    if secure:
-        apply_smm(tree)
 
 
 def _apply_nvram(

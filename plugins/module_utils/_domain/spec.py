@@ -245,4 +245,4 @@ def _uuid(option: str, value: Optional[str]) -> Optional[str]:
 
 
 def invalid(message: str) -> TrustedVMError:
-    return TrustedVMError("vm_options_invalid", message[0].upper() + message[1:] if message else message)
+    return TrustedVMError("vm_options_invalid", message)
