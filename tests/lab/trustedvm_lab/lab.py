@@ -38,10 +38,15 @@ class Lab:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One change of the lab at a time; a second one waits for the first."""
-        self.settings.state.mkdir(parents=True, exist_ok=True)
-        with (self.settings.state / "lock").open("w", encoding="ascii") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        path = self.settings.state / "lock"
+        while True:
+            self.settings.state.mkdir(parents=True, exist_ok=True)
+            with path.open("w", encoding="ascii") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                # The holder before may have been 'down', which removes the file: its lock then keeps out nobody.
+                if path.exists() and os.fstat(lock.fileno()).st_ino == path.stat().st_ino:
+                    yield
+                    return
 
     def records(self) -> dict[str, HostRecord]:
         return load_records(self.settings)
