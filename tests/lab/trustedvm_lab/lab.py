@@ -18,6 +18,7 @@ import uuid
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TextIO
 
 from . import hostfiles, network, trees
 from .errors import LabError
@@ -38,15 +39,25 @@ class Lab:
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
         """One change of the lab at a time; a second one waits for the first."""
+        lock = self._lock()
+        while lock is None:
+            lock = self._lock()
+        with lock:
+            yield
+
+    def _lock(self) -> TextIO | None:
+        """The locked file. None if the holder before was 'down', which removes the file: such a lock keeps out nobody."""
         path = self.settings.state / "lock"
-        while True:
+        try:
             self.settings.state.mkdir(parents=True, exist_ok=True)
-            with path.open("w", encoding="ascii") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                # The holder before may have been 'down', which removes the file: its lock then keeps out nobody.
-                if path.exists() and os.fstat(lock.fileno()).st_ino == path.stat().st_ino:
-                    yield
-                    return
+            lock = path.open("w", encoding="ascii")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock.fileno()).st_ino == path.stat().st_ino:
+                return lock
+            lock.close()
+        except FileNotFoundError:
+            pass
+        return None
 
     def records(self) -> dict[str, HostRecord]:
         return load_records(self.settings)
