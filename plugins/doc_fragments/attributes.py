@@ -105,4 +105,11 @@ attributes:
     description: Supports being used with the C(async) keyword.
     support: partial
     details: A call that carries a key is refused, because it would be written to a file on the host.
+notes:
+  - >-
+    A call that carries a key, in O(value) or O(resource_key), is pipelined whatever the configuration says. Where that cannot be had, with
+    C(async), the become plugin su or a connection plugin without pipelining, it fails with the error code V(key_needs_pipelining).
+  - >-
+    Whether a key can be read is decided on the controller before anything is sent. See M(trustedvm.libvirt.resource_key) for the error codes;
+    further V(value_and_resource_key) if both are given, and V(key_not_delivered) if a release of ansible-core went around it.
 """

@@ -225,6 +225,7 @@ results:
         - The name of the error.
         - Of this module, V(resource_key_missing), V(resource_key_part_missing), V(resource_key_part_invalid), V(key_provider_missing),
           V(key_provider_unknown), V(key_provider_mismatch), V(vm_unknown), V(vm_name_ambiguous).
+        - Where a key is opened, V(kek_unknown), V(wrapped_key_truncated), V(wrapped_key_rejected), V(resource_key_mismatch).
         - Of the key provider and of the registry, see M(trustedvm.libvirt.key_provider).
       returned: failure
       type: str

@@ -30,7 +30,7 @@ options:
     description: Only VMs in this state.
     type: str
   required:
-    description: Each of O(vms) must be exactly one VM of the registry; else it is an error (C(vm_record_missing), C(vm_name_ambiguous)).
+    description: Each of O(vms) must be exactly one VM of the registry; else it is an error (V(vm_record_missing), V(vm_name_ambiguous)).
     type: bool
     default: false
 seealso:
