@@ -19,6 +19,10 @@ from typing import Any, Iterator, Optional, Sequence
 from .._core.connection import libvirt_message
 from .._core.deps import etree, libvirt
 
+# On these, what one host writes the other sees at once, or never. A network file system may show an
+# old listing for a while (NFS: acdirmax, 60 s): there, a marker that is not seen proves nothing.
+LOCAL_FILESYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "tmpfs", "overlay"))
+
 MARKER_PREFIX = ".trustedvm-probe-"
 ENOENT = 2
 
@@ -49,6 +53,30 @@ def probe(destination: Any, directory: str, names: Sequence[str]) -> Sharing:
         names: files that are in the directory here. Where the destination has none of them, its
             directory is another one; where it has one, the marker decides.
     """
+    found = _look(destination, directory, names)
+    filesystem = filesystem_type(directory)
+    if found.shared is False and filesystem not in LOCAL_FILESYSTEMS:
+        return Sharing(None, found.exists, "%s is on %s, which may show its changes late" % (directory, filesystem))
+    return found
+
+
+def filesystem_type(directory: str) -> str:
+    """The type of the file system that a directory is on, as the kernel names it (``ext4``, ``nfs4``, ``fuse.glusterfs``)."""
+    real = os.path.realpath(directory)
+    best, kind = "", "unknown"
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as mounts:
+        for line in mounts:
+            # man 5 proc: … mount-point options … - type source options; blanks are written as \\040
+            before, after = line.rstrip("\n").split(" - ", 1)
+            point = before.split()[4].replace("\\040", " ")
+            below = real == point or real.startswith(point.rstrip("/") + "/")
+            # Of two on one mount point the later one is what is seen.
+            if below and len(point) >= len(best):
+                best, kind = point, after.split()[0]
+    return kind
+
+
+def _look(destination: Any, directory: str, names: Sequence[str]) -> Sharing:
     try:
         with directory_pool(destination, directory) as pool:
             if not any(_has_volume(pool, name) for name in names):

@@ -51,6 +51,28 @@ def test_undecided_is_never_taken_for_separate(pair, error):
     assert error.get_error_message() in found.reason
 
 
+@pytest.mark.parametrize("filesystem", ["nfs4", "fuse.glusterfs", "ceph", "unknown"])
+@pytest.mark.parametrize("listed", [True, False], ids=["the file is listed", "an old listing without the file"])
+def test_n5_an_unseen_marker_on_a_network_file_system_proves_nothing(pair, monkeypatch, filesystem, listed):
+    """The destination may still show an old listing; "not shared" would have the running VM's NVRAM removed."""
+    if listed:
+        pair.own_copy(pair.nvram)
+    monkeypatch.setattr(sharing, "filesystem_type", lambda directory: filesystem)
+    assert probe(pair).shared is None
+
+
+def test_a_seen_marker_is_proof_on_a_network_file_system(pair, monkeypatch):
+    pair.share(os.path.dirname(pair.nvram))
+    monkeypatch.setattr(sharing, "filesystem_type", lambda directory: "nfs4")
+    assert probe(pair) == sharing.Sharing(True, True)
+
+
+def test_the_type_of_a_file_system_is_the_kernels():
+    assert sharing.filesystem_type("/proc/self") == "proc"
+    assert sharing.filesystem_type("/dev/shm") == "tmpfs"
+    assert sharing.filesystem_type("/no/such/directory") == sharing.filesystem_type("/")
+
+
 def test_no_marker_can_be_made(pair, monkeypatch):
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")
