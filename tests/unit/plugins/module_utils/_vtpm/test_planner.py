@@ -38,7 +38,7 @@ DEFAULTS = {
 }
 
 DOMAIN = """<domain type='qemu'><name>web1</name><uuid>%s</uuid><title>kept</title><memory unit='MiB'>48</memory>
-<os><type arch='x86_64' machine='q35'>hvm</type></os><devices><graphics type='vnc' passwd='kept'/>%s</devices></domain>"""
+<os><type arch='x86_64' machine='q35'>hvm</type></os><devices><graphics type='vnc' passwd='kept'><listen type='socket'/></graphics>%s</devices></domain>"""
 
 
 def tpm(secret=SECRET, model="tpm-crb", persistent="persistent_state='yes'", version="2.0"):
@@ -273,7 +273,7 @@ def test_state_is_put_back_when_the_definition_fails(host):
     change = host.plan(state="absent", remove_state=True)
     # libvirt refuses: another definition has taken the name meanwhile.
     host.domain().undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM)
-    host.daemon.defineXML(DOMAIN.replace("<graphics type='vnc' passwd='kept'/>", "") % (VM[:-1] + "2", ""))
+    host.daemon.defineXML(DOMAIN.replace("<graphics type='vnc' passwd='kept'><listen type='socket'/></graphics>", "") % (VM[:-1] + "2", ""))
     with pytest.raises(libvirt.libvirtError):
         change.apply()
     assert host.snapshot()[1] == before[1]
