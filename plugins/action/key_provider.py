@@ -17,7 +17,7 @@ from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.engine
 
 NATIVE = {"key_ring": {"type": "path"}, "passphrase_file": {"type": "path"}}
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "name": {"type": "str"},
     "type": {"type": "str", "choices": ["native"], "default": "native"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -16,7 +16,7 @@ from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.resourc
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.runner import Item, Planner
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.engine import Session
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "resource_type": {"type": "str", "choices": list(RESOURCE_TYPES), "default": "vtpm"},
     "vm": {"type": "str"},
     "purpose": {"type": "str", "choices": list(PURPOSES)},

@@ -35,7 +35,7 @@ NVRAM = {
     "format": {"type": "str", "choices": ["raw"]},
 }
 
-OPTIONS = {
+OPTIONS: dict[str, dict[str, Any]] = {
     "uuid": {"type": "str"},
     "name": {"type": "str"},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},

@@ -58,12 +58,16 @@ def derive_seal(passphrase: str, parameters: Mapping[str, Any]) -> Seal:
     """Raises:
     ValueError: parameters that no key ring of ours has.
     """
-    numbers = {name: parameters.get(name) for name in SCRYPT}
-    for name, value in numbers.items():
-        if not isinstance(value, int) or not 0 < value <= SCRYPT_LARGEST[name]:
+    numbers: dict[str, int] = {}
+    for name, largest in SCRYPT_LARGEST.items():
+        value = parameters.get(name)
+        if not isinstance(value, int) or not 0 < value <= largest:
             raise ValueError("scrypt parameter %s is out of range" % name)
+        numbers[name] = value
     salt = base64.b64decode(str(parameters.get("salt")), validate=True)
     # OpenSSL refuses to use more than maxmem; scrypt takes 128 * n * r bytes and some.
     memory = 256 * numbers["n"] * numbers["r"] + (1 << 20)
-    derived = hashlib.scrypt(passphrase.encode("utf-8"), salt=salt, maxmem=memory, dklen=64, **numbers)
+    derived = hashlib.scrypt(
+        passphrase.encode("utf-8"), salt=salt, n=numbers["n"], r=numbers["r"], p=numbers["p"], maxmem=memory, dklen=64
+    )
     return Seal(dict(parameters), derived[:32], derived[32:])

@@ -4,20 +4,18 @@
 """Key providers: register, adopt or make their key material, remove what nobody uses."""
 from __future__ import annotations
 
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any, Mapping, Optional, Sequence
 
 from .._core.change import Change
 from .._core.errors import ControllerError
-from .._key_providers.base import Description
+from .._key_providers.base import Description, KeyProvider
 from .._key_providers.key_ring import key_ring_missing
 from .._key_providers.native import NativeProvider
 from .._registry.engine import Session
 from .._registry.key_providers import Uses, key_provider_in_use
 from .._registry.records import KeyProviderRecord
+from .key_reader import OpenProvider
 from .runner import Item, given, refuse_duplicates
-
-# From a record that may not be in the registry yet.
-OpenNative = Callable[[KeyProviderRecord], NativeProvider]
 
 
 def key_provider_subject(item: Item) -> dict[str, Any]:
@@ -39,7 +37,7 @@ def provider_view(record: KeyProviderRecord, described: Optional[Description]) -
 class KeyProviderPlanner:
     """Plans one item at a time on a snapshot that it reads once."""
 
-    def __init__(self, session: Session, items: Sequence[Item], open_provider: OpenNative) -> None:
+    def __init__(self, session: Session, items: Sequence[Item], open_provider: OpenProvider) -> None:
         refuse_duplicates(items, lambda item: item["name"])
         self._records = session.key_providers.all()
         self._uses = session.key_providers.uses()
@@ -54,7 +52,7 @@ class KeyProviderPlanner:
             return self._plan_absent(item, found)
         wanted = KeyProviderRecord(item["name"], item["type"], _settings(item, found))
         self._refuse_other_type(found, wanted)
-        provider = self._open(wanted)
+        provider = _native(self._open(wanted))
         uses = self._uses.get(wanted.name, Uses())
         if not provider.exists():
             return self._plan_new_ring(found, wanted, provider, uses)
@@ -104,7 +102,7 @@ class KeyProviderPlanner:
         if uses != Uses():
             raise key_provider_in_use(item["name"], uses)
         record = found or KeyProviderRecord(item["name"], item["type"], _settings(item, None))
-        provider = self._open(record) if remove_ring else None
+        provider = _native(self._open(record)) if remove_ring else None
         ring = provider is not None and provider.exists()
         details = {**provider_view(record, None), "key_ring_removed": ring}
         subject = key_provider_subject(item)
@@ -138,6 +136,12 @@ def _settings(item: Item, found: Optional[KeyProviderRecord]) -> Mapping[str, An
     if options is None and found is not None:
         return found.settings
     return {name: value for name, value in (options or {}).items() if value is not None}
+
+
+def _native(provider: KeyProvider) -> NativeProvider:
+    """Making and removing key material is the native provider's alone; the others find it in their key manager."""
+    assert isinstance(provider, NativeProvider), type(provider)
+    return provider
 
 
 def _discard(described: Description) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Callable, Iterable, Mapping, Optional, Sequence, Union
 
 from .._core.change import Change
@@ -60,12 +61,12 @@ def converge(
     """
     with registry.read() as session:
         planner = make_planner(session)
-        planned = [attempt(lambda item=item: planner(item)) for item in items]
+        planned = [attempt(partial(planner, item)) for item in items]
     if not check_mode:
-        planned = [attempt(lambda change=change: _prepared(change)) for change in planned]
+        planned = [attempt(partial(_prepared, change)) for change in planned]
         if any(isinstance(change, Change) and change.changed for change in planned):
             with registry.write() as session:
-                planned = [attempt(lambda change=change: _applied(change, session)) for change in planned]
+                planned = [attempt(partial(_applied, change, session)) for change in planned]
     return collect(items, planned, subject)
 
 

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A key on its way to a host, with real ansible-playbook runs on this machine: it arrives, and nothing else has it."""
+
 from __future__ import annotations
 
 import hashlib
@@ -31,7 +32,7 @@ OTHER = "7b6a5d0e-92c1-4a53-8f1e-3a44f0f6c922"
 REQUEST = {"resource_type": "vtpm", "vm": VM, "purpose": "migrate"}
 
 # Stands for a host-side module: says what arrived, as digests, and what of it can be seen from outside.
-PROBE = '''#!/usr/bin/python
+PROBE = """#!/usr/bin/python
 from __future__ import annotations
 import base64, hashlib, os, sys
 from ansible.module_utils.basic import AnsibleModule
@@ -55,13 +56,39 @@ def main():
     module.exit_json(changed=False, digest=digest(params["value"]), digests=digests, seen=seen, resource_key=params["resource_key"])
 
 main()
-'''
+"""
 
-ACTION = '''
+ACTION = """
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._actions.key_injection import KeyCarryingAction
 
 class ActionModule(KeyCarryingAction):
     ITEMS = "secrets"
+"""
+
+
+# Sees what every callback plugin sees: results, and the task's arguments.
+KEEPER = '''
+import json, os
+from ansible.plugins.callback import CallbackBase
+
+DOCUMENTATION = """
+name: keeper
+type: aggregate
+short_description: keeps results
+description: keeps results
+"""
+
+class CallbackModule(CallbackBase):
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "keeper"
+
+    def keep(self, result, ignore_errors=False):
+        seen = {"result": result._result, "fields": result._task_fields}
+        with open(os.environ["KEEPER"], "a", encoding="utf-8") as file:
+            file.write("RESULT %s %s\\n" % (result._task.get_name().split()[-1], json.dumps(seen, default=str)))
+
+    v2_runner_on_ok = v2_runner_on_failed = v2_runner_on_unreachable = keep
 '''
 
 
@@ -76,7 +103,7 @@ class Run:
         """By task name, what the task returned."""
         found = {}
         for name, text in re.findall(r"^RESULT (\S+) (.*)$", (self.directory / "results").read_text(encoding="utf-8"), re.MULTILINE):
-            found[name] = json.loads(text)
+            found[name] = json.loads(text)["result"]
         return found
 
     def leaks(self, keys):
@@ -96,8 +123,9 @@ class Playground:
         self.directory = directory
         self.state = directory / "state"
         self.keys = []
-        for name in ("library", "action_plugins", "home", "tmp"):
+        for name in ("library", "action_plugins", "callback_plugins", "home", "tmp"):
             (directory / name).mkdir()
+        (directory / "callback_plugins" / "keeper.py").write_text(KEEPER, encoding="utf-8")
         (directory / "library" / "probe.py").write_text(PROBE, encoding="utf-8")
         (directory / "action_plugins" / "probe.py").write_text(ACTION, encoding="utf-8")
         self._make_keys()
@@ -123,12 +151,20 @@ class Playground:
         """Each task is the name of a result and a task; all run, whatever fails."""
         steps = []
         for name, task in tasks:
-            steps.append({**task, "name": name, "register": "answer", "ignore_errors": True})
-            steps.append({"name": "look", "ansible.builtin.shell": "cat >> %s/results" % self.directory, "args": {"stdin": "RESULT %s {{ answer | to_json }}" % name}, "check_mode": False})
+            steps.append({**task, "name": name, "ignore_errors": True})
         (self.directory / "results").unlink(missing_ok=True)
         book = [{"hosts": "all", "gather_facts": False, "tasks": steps, **(play or {})}]
         (self.directory / "play.yml").write_text(json.dumps(book), encoding="utf-8")
-        command = [shutil.which("ansible-playbook", path=os.path.dirname(sys.executable)) or "ansible-playbook", "-i", "localhost,", "-c", "local", "-vvvv", *arguments, "play.yml"]
+        command = [
+            shutil.which("ansible-playbook", path=os.path.dirname(sys.executable)) or "ansible-playbook",
+            "-i",
+            "localhost,",
+            "-c",
+            "local",
+            "-vvvv",
+            *arguments,
+            "play.yml",
+        ]
         full = {
             "PATH": os.environ["PATH"],
             "HOME": str(self.directory / "home"),
@@ -139,6 +175,8 @@ class Playground:
             "ANSIBLE_REMOTE_TEMP": str(self.directory / "tmp" / "remote"),
             "ANSIBLE_ASYNC_DIR": str(self.directory / "tmp" / "async"),
             "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACKS_ENABLED": "keeper",
+            "KEEPER": str(self.directory / "results"),
             "TRUSTEDVM_STATE_DIRECTORY": str(self.state),
             **(environment or {}),
         }
@@ -170,14 +208,26 @@ def probe(**arguments):
     [
         {"ANSIBLE_PIPELINING": "true"},
         {"ANSIBLE_PIPELINING": "false"},
-        {"ANSIBLE_PIPELINING": "false", "ANSIBLE_KEEP_REMOTE_FILES": "1", "ANSIBLE_DEBUG": "1", "ANSIBLE_LOG_PATH": "log", "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "1"},
+        {
+            "ANSIBLE_PIPELINING": "false",
+            "ANSIBLE_KEEP_REMOTE_FILES": "1",
+            "ANSIBLE_DEBUG": "1",
+            "ANSIBLE_LOG_PATH": "log",
+            "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "1",
+        },
     ],
     ids=["pipelining", "no pipelining", "everything that shows or keeps"],
 )
 def test_the_key_arrives_and_is_nowhere_else(playground, environment):
     run = playground.run(
         ("one", probe(name="a", resource_key=REQUEST)),
-        ("many", probe(resource_key={"resource_type": "vtpm", "purpose": "migrate"}, secrets=[{"name": "a", "resource_key": {"vm": VM}}, {"name": "b"}, {"name": "c", "resource_key": {"vm": OTHER}}][::2])),
+        (
+            "many",
+            probe(
+                resource_key={"resource_type": "vtpm", "purpose": "migrate"},
+                secrets=[{"name": "a", "resource_key": {"vm": VM}}, {"name": "b"}, {"name": "c", "resource_key": {"vm": OTHER}}][::2],
+            ),
+        ),
         ("retried", {**probe(name="a", resource_key=REQUEST), "until": "false", "retries": 1, "delay": 0}),
         ("failed_task", {"ansible.builtin.debug": {"var": "ansible_failed_task"}}),
         environment=environment,
@@ -201,13 +251,13 @@ def test_a_value_of_the_plays_own_goes_over_standard_input_too(playground):
     """The host-side modules stand alone: `value` without registry. It is in no file on the host either."""
     value = playground.keys[0].secret_value()
     run = playground.run(
-        ("one", {**probe(name="a", value="{{ lookup('env', 'GIVEN') }}"), "no_log": True}),
+        ("one", probe(name="a", value="{{ lookup('env', 'GIVEN') }}")),
         ("async", {**probe(name="a", value="{{ lookup('env', 'GIVEN') }}"), "async": 10, "poll": 1}),
         environment={"GIVEN": value, "ANSIBLE_KEEP_REMOTE_FILES": "1"},
     )
     assert run.results["one"]["digest"] == digest(playground.keys[0])
     assert run.results["async"]["error_code"] == "key_needs_pipelining"
-    assert [place for place in run.leaks(playground.keys) if "tmp" in place] == []
+    assert [place for place in run.leaks(playground.keys) if place.startswith(str(playground.directory / "tmp"))] == []
 
 
 def test_a_module_that_dies_with_the_key_on_its_lips(playground):
@@ -216,19 +266,18 @@ def test_a_module_that_dies_with_the_key_on_its_lips(playground):
     assert run.leaks(playground.keys) == []
 
 
-@pytest.mark.parametrize(
-    "how,found",
-    [
-        ({"async": 20, "poll": 1}, "async"),
-        ({"become": True, "become_method": "ansible.builtin.su"}, "su"),
-        ({"vars": {"ansible_connection": "ssh", "ansible_ssh_extra_args": "-tt"}}, "terminal"),
-        ({"vars": {"ansible_connection": "ssh", "ansible_ssh_common_args": "-o RequestTTY=force"}}, "terminal"),
-    ],
-)
-def test_where_a_file_would_be_needed_the_call_is_refused(playground, how, found):
-    run = playground.run(("refused", {**probe(name="a", resource_key=REQUEST), **how}), environment={"ANSIBLE_KEEP_REMOTE_FILES": "1"})
-    assert run.results["refused"]["error_code"] == "key_needs_pipelining"
-    assert found in run.results["refused"]["msg"]
+def test_where_a_file_would_be_needed_the_call_is_refused(playground):
+    hows = {
+        "async": {"async": 20, "poll": 1},
+        "su": {"become": True, "become_method": "ansible.builtin.su"},
+        "terminal": {"vars": {"ansible_connection": "ssh", "ansible_ssh_extra_args": "-tt"}},
+        "RequestTTY": {"vars": {"ansible_connection": "ssh", "ansible_ssh_common_args": "-o RequestTTY=force"}},
+    }
+    tasks = [(name, {**probe(name="a", resource_key=REQUEST), **how}) for name, how in hows.items()]
+    run = playground.run(*tasks, environment={"ANSIBLE_KEEP_REMOTE_FILES": "1"})
+    for name, found in {"async": "async", "su": "the become plugin su", "terminal": "terminal", "RequestTTY": "terminal"}.items():
+        assert run.results[name]["error_code"] == "key_needs_pipelining"
+        assert found in run.results[name]["msg"]
     assert list(playground.directory.rglob("AnsiballZ_probe*")) == []
 
 
@@ -245,7 +294,11 @@ def test_a_call_without_a_key_is_as_ever(playground):
 def test_m2_nothing_is_sent_when_one_key_is_missing(playground):
     """And each that is missing is named; reading made none."""
     third = "11111111-92c1-4a53-8f1e-3a44f0f6c922"
-    secrets = [{"name": "a", "resource_key": REQUEST}, {"name": "b", "resource_key": {**REQUEST, "vm": third}}, {"name": "c", "resource_key": {**REQUEST, "vm": "web7"}}]
+    secrets = [
+        {"name": "a", "resource_key": REQUEST},
+        {"name": "b", "resource_key": {**REQUEST, "vm": third}},
+        {"name": "c", "resource_key": {**REQUEST, "vm": "web7"}},
+    ]
     run = playground.run(
         ("missing", probe(secrets=secrets)),
         ("missing_in_check", {**probe(secrets=secrets), "check_mode": True}),
@@ -256,7 +309,11 @@ def test_m2_nothing_is_sent_when_one_key_is_missing(playground):
         assert [(entry["name"], entry["error_code"]) for entry in result["results"]] == [("b", "resource_key_missing"), ("c", "vm_unknown")]
         assert result["error_code"] == "resource_key_missing" and "digests" not in result
     with open_registry(playground.url, create=False) as registry:
-        (error,) = read_keys(registry, [KeyRequest("vtpm", third, "start")], lambda record: open_provider(record.name, record.type, record.settings, str(playground.state), None))
+        (error,) = read_keys(
+            registry,
+            [KeyRequest("vtpm", third, "start")],
+            lambda record: open_provider(record.name, record.type, record.settings, str(playground.state), None),
+        )
     assert error.code == "resource_key_missing"
 
 
@@ -290,7 +347,8 @@ def test_what_keeps_a_key_from_being_read_is_said(playground, damage, code):
 def test_a_core_that_builds_payloads_in_another_way_is_noticed(playground):
     """If Ansible no longer asked the action for the payload, the key would not arrive: that must not pass for success."""
     (playground.directory / "action_plugins" / "probe.py").write_text(
-        ACTION + "    def _configure_module(self, *args, **kwargs):\n        from ansible.plugins.action import ActionBase\n        return ActionBase._configure_module(self, *args, **kwargs)\n",
+        ACTION
+        + "    def _configure_module(self, *args, **kwargs):\n        from ansible.plugins.action import ActionBase\n        return ActionBase._configure_module(self, *args, **kwargs)\n",
         encoding="utf-8",
     )
     run = playground.run(("fails", probe(name="a", resource_key=REQUEST)))

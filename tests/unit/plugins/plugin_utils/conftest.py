@@ -6,6 +6,7 @@
 The test command starts a server and says where in TRUSTEDVM_TEST_POSTGRESQL_URL. Without that, one is
 started here from Debian's packages, for this test session.
 """
+
 from __future__ import annotations
 
 import glob

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where settings come from, and how secrets leave and enter a module's arguments."""
+
 from __future__ import annotations
 
 import base64
@@ -26,8 +27,16 @@ def resolve(options=None, variables=None, environment=None):
 def test_the_order_is_option_variable_environment_default():
     options = {"state_directory": "/option", "registry_url": "sqlite:////option"}
     variables = {"trustedvm_state_directory": "/{{ x }}", "trustedvm_registry_url": "sqlite:////{{ x }}", "trustedvm_key_ring_passphrase": "{{ x }}"}
-    environment = {"TRUSTEDVM_STATE_DIRECTORY": "/environment", "TRUSTEDVM_REGISTRY_URL": "sqlite:////environment", "TRUSTEDVM_KEY_RING_PASSPHRASE": "environment"}
-    for given, name in (((options, variables, environment), "option"), (({}, variables, environment), "templated"), (({}, {}, environment), "environment")):
+    environment = {
+        "TRUSTEDVM_STATE_DIRECTORY": "/environment",
+        "TRUSTEDVM_REGISTRY_URL": "sqlite:////environment",
+        "TRUSTEDVM_KEY_RING_PASSPHRASE": "environment",
+    }
+    for given, name in (
+        ((options, variables, environment), "option"),
+        (({}, variables, environment), "templated"),
+        (({}, {}, environment), "environment"),
+    ):
         settings = resolve(*given)
         assert (settings.state_directory, settings.registry_url) == ("/" + name, "sqlite:////" + name)
         assert settings.passphrase == ("templated" if given[1] else "environment")
@@ -59,7 +68,11 @@ def test_items_of_a_list_keep_their_places():
     arguments = {
         "private": True,
         "resource_key": {"resource_type": "vtpm", "purpose": "start"},
-        "secrets": [{"name": "a", "resource_key": {"vm": "web1"}}, {"name": "b", "value": "dg=="}, {"name": "c", "resource_key": {**REQUEST, "purpose": "migrate"}}],
+        "secrets": [
+            {"name": "a", "resource_key": {"vm": "web1"}},
+            {"name": "b", "value": "dg=="},
+            {"name": "c", "resource_key": {**REQUEST, "purpose": "migrate"}},
+        ],
     }
     public, slots = unload(arguments, "secrets")
     assert public == {"private": True, "secrets": [{"name": "a"}, {"name": "b"}, {"name": "c"}]}
@@ -71,7 +84,13 @@ def test_items_of_a_list_keep_their_places():
 
 
 def test_without_secrets_nothing_is_carried():
-    for arguments in ({"name": "a"}, {"secrets": [{"name": "a"}, {"name": "b", "value": None}]}, {"secrets": None}, {"secrets": "nonsense"}, {"secrets": ["x"]}):
+    for arguments in (
+        {"name": "a"},
+        {"secrets": [{"name": "a"}, {"name": "b", "value": None}]},
+        {"secrets": None},
+        {"secrets": "nonsense"},
+        {"secrets": ["x"]},
+    ):
         public, slots = unload(arguments, "secrets")
         assert slots == [] and load(public, "secrets", {}).get("secrets") == (public.get("secrets"))
 

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The native provider: what is wrapped opens for its own record only; the key ring survives crashes and says what is wrong with it."""
+
 from __future__ import annotations
 
 import base64
@@ -148,7 +149,16 @@ def test_after_a_rotation_old_keys_open_and_new_ones_are_under_the_new_kek(provi
 def test_key_material_hides_in_every_text(provider, path):
     value = os.urandom(32)
     key = KeyMaterial(value)
-    texts = [repr(key), str(key), "%s" % key, "%r" % [key], "{}".format(key), repr(provider), repr(provider.wrap(key, CONTEXT)), repr(key_ring.read_key_ring(path, None))]
+    texts = [
+        repr(key),
+        str(key),
+        "%s" % key,
+        "%r" % [key],
+        "{}".format(key),
+        repr(provider),
+        repr(provider.wrap(key, CONTEXT)),
+        repr(key_ring.read_key_ring(path, None)),
+    ]
     for text in texts:
         for spelling in [*key.spellings(), repr(value)]:
             assert spelling not in text
@@ -327,7 +337,17 @@ def test_an_open_ring_is_sealed_later(provider, path):
     assert NativeProvider("native", path, "correct horse").unwrap(wrapped, CONTEXT) == KeyMaterial(b"k" * 32)
 
 
-@pytest.mark.parametrize("content,mode,code", [("correct horse\n", 0o600, None), ("correct horse", 0o400, None), ("correct horse", 0o644, "passphrase_file_insecure"), ("\n", 0o600, "key_ring_passphrase_missing"), ("wrong", 0o600, "key_ring_passphrase_wrong"), (None, 0, "key_ring_passphrase_missing")])
+@pytest.mark.parametrize(
+    "content,mode,code",
+    [
+        ("correct horse\n", 0o600, None),
+        ("correct horse", 0o400, None),
+        ("correct horse", 0o644, "passphrase_file_insecure"),
+        ("\n", 0o600, "key_ring_passphrase_missing"),
+        ("wrong", 0o600, "key_ring_passphrase_wrong"),
+        (None, 0, "key_ring_passphrase_missing"),
+    ],
+)
 def test_passphrase_file(path, tmp_path, content, mode, code):
     NativeProvider("native", path, "correct horse").create()
     file = tmp_path / "passphrase"

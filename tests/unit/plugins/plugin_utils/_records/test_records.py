@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From options to changes: VM records, resource keys and key providers, on both databases."""
+
 from __future__ import annotations
 
 import os
@@ -47,14 +48,20 @@ class Controller:
             return converge(registry, complete, lambda session: make(session, complete).plan, subject, check_mode)
 
     def vms(self, *items, check_mode=False):
-        return self.converge(VM_OPTIONS, items, lambda session, complete: VmRecordPlanner(session, complete, check_mode), vm_record_subject, check_mode)
+        return self.converge(
+            VM_OPTIONS, items, lambda session, complete: VmRecordPlanner(session, complete, check_mode), vm_record_subject, check_mode
+        )
 
     def keys(self, *items, check_mode=False):
         complete = [{"purpose": "provision", **item} for item in items]
-        return self.converge(KEY_OPTIONS, complete, lambda session, all_: ResourceKeyPlanner(session, all_, self.opener, check_mode), resource_key_subject, check_mode)
+        return self.converge(
+            KEY_OPTIONS, complete, lambda session, all_: ResourceKeyPlanner(session, all_, self.opener, check_mode), resource_key_subject, check_mode
+        )
 
     def providers(self, *items, check_mode=False):
-        return self.converge(PROVIDER_OPTIONS, items, lambda session, all_: KeyProviderPlanner(session, all_, self.opener), key_provider_subject, check_mode)
+        return self.converge(
+            PROVIDER_OPTIONS, items, lambda session, all_: KeyProviderPlanner(session, all_, self.opener), key_provider_subject, check_mode
+        )
 
     def read(self, *requests):
         with open_registry(self.url, create=False) as registry:
@@ -81,7 +88,9 @@ def predicted_and_done(action, *items):
     for left, right in zip(predicted.results, done.results):
         assert (left["changed"], left["outcome"]) == (right["changed"], right["outcome"])
         unknown = {"algorithm", "fingerprint", "created_at", "kek_id", "kek_version", "kek_versions", "sealed"}
-        assert {name: value for name, value in left.items() if name not in unknown} == {name: value for name, value in right.items() if name not in unknown}
+        assert {name: value for name, value in left.items() if name not in unknown} == {
+            name: value for name, value in right.items() if name not in unknown
+        }
     again = action(*items)
     assert [entry["changed"] for entry in again.results] == [False] * len(items)
     assert all(diff["before"] == diff["after"] for diff in again.diffs)
@@ -105,7 +114,14 @@ def ready(controller):
 
 
 def test_make_change_move_remove(ready):
-    new = {"uuid": OTHER, "name": "web2", "host": "kvm1", "key_provider": "native", "vtpm": {"model": "tpm-tis"}, "nvram": {"path": "/nvram/web2.fd", "size": 540672}}
+    new = {
+        "uuid": OTHER,
+        "name": "web2",
+        "host": "kvm1",
+        "key_provider": "native",
+        "vtpm": {"model": "tpm-tis"},
+        "nvram": {"path": "/nvram/web2.fd", "size": 540672},
+    }
     made = one(predicted_and_done(ready.vms, new))
     assert (made["outcome"], made["generation"], made["vm_state"], made["previous"]) == ("created", 1, "provisioning", None)
     assert made["vtpm"]["usage"] == "trustedvm:vtpm:" + OTHER and made["vtpm"]["encrypted"] and not made["vtpm"]["state_exists"]
@@ -268,7 +284,14 @@ def test_m6_a_request_says_all_its_parts(ready):
                 parse_request(missing)
             assert caught.value.code == "resource_key_part_missing" and caught.value.details["missing_parts"] == [part]
             assert part in str(caught.value)
-    for wrong in ({**whole, "purpose": "look"}, {**whole, "key_version": 0}, {**whole, "key_version": "new"}, {**whole, "vms": VM}, "vtpm", {**whole, "resource_type": "disk"}):
+    for wrong in (
+        {**whole, "purpose": "look"},
+        {**whole, "key_version": 0},
+        {**whole, "key_version": "new"},
+        {**whole, "vms": VM},
+        "vtpm",
+        {**whole, "resource_type": "disk"},
+    ):
         with pytest.raises(ControllerError) as caught:
             parse_request(wrong)
         assert caught.value.code == "resource_key_part_invalid"
@@ -278,7 +301,10 @@ def test_each_vm_has_its_own_key_and_reads_it_back(ready):
     ready.vms({"uuid": OTHER, "name": "web2", "host": "kvm1", "key_provider": "native"})
     ready.keys({"vm": VM}, {"vm": OTHER}, {"vm": VM, "key_version": 2, "purpose": "rekey"})
     first, second, newest, unknown = ready.read(
-        KeyRequest("vtpm", VM, "migrate", 1), KeyRequest("vtpm", "web2", "migrate"), KeyRequest("vtpm", VM, "migrate"), KeyRequest("vtpm", "web7", "migrate")
+        KeyRequest("vtpm", VM, "migrate", 1),
+        KeyRequest("vtpm", "web2", "migrate"),
+        KeyRequest("vtpm", VM, "migrate"),
+        KeyRequest("vtpm", "web7", "migrate"),
     )
     assert all(isinstance(key, KeyMaterial) and len(key) == 32 for key in (first, second, newest))
     assert len({key.fingerprint() for key in (first, second, newest)}) == 3
@@ -288,7 +314,9 @@ def test_each_vm_has_its_own_key_and_reads_it_back(ready):
 def test_c6_a_failed_run_removes_only_what_it_made(ready):
     ready.vms({"uuid": OTHER, "name": "web2", "host": "kvm1", "key_provider": "native"})
     ready.keys({"vm": VM, "operation": "earlier"}, {"vm": OTHER, "operation": "failed"})
-    outcome = predicted_and_done(ready.keys, {"vm": VM, "state": "absent", "only_created_by": "failed"}, {"vm": OTHER, "state": "absent", "only_created_by": "failed"})
+    outcome = predicted_and_done(
+        ready.keys, {"vm": VM, "state": "absent", "only_created_by": "failed"}, {"vm": OTHER, "state": "absent", "only_created_by": "failed"}
+    )
     assert [(entry["outcome"], entry["removed_versions"]) for entry in outcome.results] == [("kept", []), ("removed", [1])]
     assert ready.record()["key_versions"] == [1]
 
@@ -374,8 +402,8 @@ def test_nothing_in_the_registry_or_its_results_is_a_plain_key(ready, tmp_path):
     (key,) = ready.read(KeyRequest("vtpm", VM, "verify"))
     texts = [repr(results)]
     if ready.url.startswith("sqlite"):
-        for name in os.listdir(os.path.dirname(ready.url[len("sqlite:///"):])):
-            with open(os.path.join(os.path.dirname(ready.url[len("sqlite:///"):]), name), "rb") as file:
+        for name in os.listdir(os.path.dirname(ready.url[len("sqlite:///") :])):
+            with open(os.path.join(os.path.dirname(ready.url[len("sqlite:///") :]), name), "rb") as file:
                 content = file.read()
             assert key.reveal() not in content
             texts.append(content.decode("latin-1"))
@@ -421,7 +449,9 @@ def test_a_lost_ring_is_not_replaced_by_a_new_one(ready):
     assert one(ready.providers({"name": "native"}))["outcome"] == "unchanged"
 
 
-@pytest.mark.parametrize("damage,code", [(lambda path: os.truncate(path, 20), "key_ring_damaged"), (lambda path: os.chmod(path, 0o644), "key_ring_insecure")])
+@pytest.mark.parametrize(
+    "damage,code", [(lambda path: os.truncate(path, 20), "key_ring_damaged"), (lambda path: os.chmod(path, 0o644), "key_ring_insecure")]
+)
 def test_a_bad_ring_fails_what_needs_it_and_nothing_else(ready, damage, code):
     ready.keys({"vm": VM})
     damage(one(ready.providers({"name": "native"}))["key_ring"])

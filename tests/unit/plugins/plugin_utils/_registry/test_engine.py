@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Opening a registry: what is made, what is not, and how it fails."""
+
 from __future__ import annotations
 
 import os
@@ -38,7 +39,7 @@ def set_version(url, version):
 
 
 def path_of(sqlite_url):
-    return sqlite_url[len("sqlite:///"):]
+    return sqlite_url[len("sqlite:///") :]
 
 
 def test_first_use_makes_it_and_second_use_finds_it(registry_url):
@@ -146,7 +147,9 @@ def test_database_that_goes_away_while_in_use(postgresql_url):
         with open_registry(postgresql_url, create=True) as registry:
             other = sqlalchemy.create_engine(parse_url(postgresql_url), isolation_level="AUTOCOMMIT")
             with other.connect() as connection:
-                connection.exec_driver_sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()")
+                connection.exec_driver_sql(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+                )
             other.dispose()
             with registry.read() as session:
                 session.vms.listed()
@@ -162,7 +165,14 @@ def test_wrong_password_is_not_shown(postgresql_url):
 
 @pytest.mark.parametrize(
     "url",
-    ["nonsense s3cret", "mysql://root:s3cret@db/x", "sqlite://", "sqlite:///:memory:", "sqlite:///file:x?mode=ro&uri=true", "postgresql://u:s3cret@h:port/x"],
+    [
+        "nonsense s3cret",
+        "mysql://root:s3cret@db/x",
+        "sqlite://",
+        "sqlite:///:memory:",
+        "sqlite:///file:x?mode=ro&uri=true",
+        "postgresql://u:s3cret@h:port/x",
+    ],
 )
 def test_url_that_cannot_be_used(url):
     error = failure(url)

@@ -2,6 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tables: compare-and-set, cascades, uniqueness, and the plans of the big queries."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -204,6 +205,7 @@ def test_many_vms_are_read_with_few_statements(registry):
 
 def test_lookups_use_an_index(sqlite_url):
     with open_registry(sqlite_url, create=True) as registry, registry.read():
+
         def plan(sql):
             return " ".join(row[-1] for row in registry._connection.exec_driver_sql("EXPLAIN QUERY PLAN " + sql))
 
