@@ -106,7 +106,8 @@ def lint_steps() -> list[Step]:
     """Checks that run nothing of the collection."""
     staged = 'cd "$(tests/tools/stage %s)"; %s'
     lint = ("lint",)
-    scripts = "git ls-files -coz --exclude-standard | xargs -0 grep -lIE '^#!.*[/ ](ba)?sh( |$)' | xargs shellcheck -x -P ."
+    first_line = "FNR == 1 && /^#!.*[\\/ ](ba)?sh( |$)/ { print FILENAME } { nextfile }"
+    scripts = "git ls-files -coz --exclude-standard | xargs -0 awk '%s' | xargs shellcheck -x -P ." % first_line
     return [
         _shell("yamllint", "yamllint --strict .", lint),
         _shell("ansible-lint", staged % ("ansible-lint", "ansible-lint --offline --profile production"), lint),
