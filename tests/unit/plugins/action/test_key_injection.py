@@ -66,6 +66,14 @@ class ActionModule(KeyCarryingAction):
 """
 
 
+# As if Ansible did not ask the action for the payload.
+OWN_WAY = """
+    def _configure_module(self, *args, **kwargs):
+        from ansible.plugins.action import ActionBase
+
+        return ActionBase._configure_module(self, *args, **kwargs)
+"""
+
 # Sees what every callback plugin sees: results, and the task's arguments.
 KEEPER = '''
 import json, os
@@ -347,8 +355,7 @@ def test_what_keeps_a_key_from_being_read_is_said(playground, damage, code):
 def test_a_core_that_builds_payloads_in_another_way_is_noticed(playground):
     """If Ansible no longer asked the action for the payload, the key would not arrive: that must not pass for success."""
     (playground.directory / "action_plugins" / "probe.py").write_text(
-        ACTION
-        + "    def _configure_module(self, *args, **kwargs):\n        from ansible.plugins.action import ActionBase\n        return ActionBase._configure_module(self, *args, **kwargs)\n",
+        ACTION + OWN_WAY,
         encoding="utf-8",
     )
     run = playground.run(("fails", probe(name="a", resource_key=REQUEST)))
