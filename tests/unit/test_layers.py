@@ -77,3 +77,27 @@ def test_host_rooms_import_only_what_the_architecture_allows(path: pathlib.Path)
     allowed = HOST_ROOMS[room] | {"_core", room}
     rooms = {name.split(".plugins.module_utils.")[1].split(".")[0] for name in imported_names(path) if ".plugins.module_utils._" in name}
     assert rooms <= allowed, "%s may import %s" % (room, sorted(allowed))
+
+
+# Room → the rooms below `plugin_utils` that it may import (itself and _core always).
+CONTROLLER_ROOMS = {
+    "_core": set(),
+    "_registry": set(),
+    "_key_providers": set(),
+    "_records": {"_registry", "_key_providers"},
+    "_actions": {"_records", "_registry", "_key_providers"},
+    "_plans": {"_registry"},
+}
+
+
+@pytest.mark.parametrize("path", sources("plugin_utils"), ids=identify)
+def test_controller_rooms_import_only_what_the_architecture_allows(path: pathlib.Path) -> None:
+    room = path.relative_to(PLUGINS / "plugin_utils").parts[0]
+    allowed = CONTROLLER_ROOMS[room] | {"_core", room}
+    rooms = {name.split(".plugins.plugin_utils.")[1].split(".")[0] for name in imported_names(path) if ".plugins.plugin_utils._" in name}
+    assert rooms <= allowed, "%s may import %s" % (room, sorted(allowed))
+
+
+@pytest.mark.parametrize("path", [path for path in sources("plugin_utils") if "_actions" not in path.parts], ids=identify)
+def test_only_the_room_of_the_actions_knows_ansible(path: pathlib.Path) -> None:
+    assert not [name for name in imported_names(path) if name.split(".")[0] == "ansible"]
