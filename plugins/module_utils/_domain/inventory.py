@@ -5,11 +5,21 @@ from __future__ import annotations
 
 """The domains of a host, with questions that need all their definitions."""
 
+from dataclasses import dataclass
 from typing import Any, Iterator, Optional
 
 from .._core.deps import libvirt
 from .._core.domains import DomainIndex, Entry
 from .description import nvram_of
+
+
+@dataclass(frozen=True)
+class _Paths:
+    """The files that one definition names, kept because each item asks all definitions for them."""
+
+    entry: Entry
+    nvram: Optional[str]
+    disks: frozenset[str]
 
 
 class Inventory(DomainIndex):
@@ -18,6 +28,7 @@ class Inventory(DomainIndex):
     def __init__(self, connection: Any) -> None:
         super().__init__(connection)
         self._autostart: Optional[set[str]] = None
+        self._paths: dict[str, _Paths] = {}
 
     def autostarts(self, entry: Entry) -> bool:
         """One call for all domains: asking each one is a round trip per VM."""
@@ -29,18 +40,27 @@ class Inventory(DomainIndex):
     def nvram_holder(self, path: str, except_uuid: Optional[str]) -> Optional[Entry]:
         """Another domain whose definition names this NVRAM path. Reads every definition."""
         for entry in self._others(except_uuid):
-            nvram = nvram_of(entry.tree)
-            if nvram is not None and nvram.path == path:
+            if self._paths_of(entry).nvram == path:
                 return entry
         return None
 
     def disk_holder(self, path: str, except_uuid: Optional[str]) -> Optional[Entry]:
         """Another domain that has this disk. Reads every definition."""
         for entry in self._others(except_uuid):
-            sources = entry.tree.findall("devices/disk/source")
-            if any(path in (source.get("file"), source.get("dev")) for source in sources):
+            if path in self._paths_of(entry).disks:
                 return entry
         return None
+
+    def _paths_of(self, entry: Entry) -> _Paths:
+        known = self._paths.get(entry.uuid)
+        # A refresh makes a new Entry.
+        if known is None or known.entry is not entry:
+            nvram = nvram_of(entry.tree)
+            sources = entry.tree.findall("devices/disk/source")
+            disks = {source.get(name) for source in sources for name in ("file", "dev")}
+            known = _Paths(entry, None if nvram is None else nvram.path, frozenset(disks - {None}))
+            self._paths[entry.uuid] = known
+        return known
 
     def _others(self, uuid: Optional[str]) -> Iterator[Entry]:
         return (entry for entry in self.entries() if entry.uuid != uuid)
