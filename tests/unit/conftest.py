@@ -9,124 +9,38 @@ undefine (libvirt 9.0: it calls the daemon's inhibit callback, which is not ther
 """
 from __future__ import annotations
 
-import base64
 import json
-import os
-import pwd
 import shutil
-import subprocess
-import tempfile
-import time
 
 import pytest
+from ansible_collections.trustedvm.libvirt.tests.unit.session_libvirtd import (
+    LibvirtDaemon,
+    RealStates,
+    SharedDirectory,
+    libvirtd_path,
+)
 
-QEMU_CONF = """\
-security_driver = "none"
-cgroup_controllers = [ ]
-namespaces = [ ]
-stdio_handler = "file"
-"""
-
-
-class LibvirtDaemon:
-    """A libvirtd in session mode. Attributes not found here are those of an open connection to it."""
-
-    def __init__(self, root):
-        self.root = root
-        self.directories = {
-            name: os.path.join(root, directory)
-            for name, directory in (
-                ("HOME", "home"),
-                ("XDG_CONFIG_HOME", "config"),
-                ("XDG_CACHE_HOME", "cache"),
-                ("XDG_DATA_HOME", "data"),
-                ("XDG_STATE_HOME", "state"),
-                ("XDG_RUNTIME_DIR", "run"),
-            )
-        }
-        self.socket = os.path.join(root, "run", "libvirt", "libvirt-sock")
-        self.uri = "qemu+unix:///session?socket=%s" % self.socket
-        self.connection = None
-        self._process = None
-
-    def __getattr__(self, name):
-        return getattr(self.connection, name)
-
-    def path(self, *parts):
-        """A path below libvirt's directory: ``qemu/swtpm``, ``secrets``."""
-        return os.path.join(self.directories["XDG_CONFIG_HOME"], "libvirt", *parts)
-
-    def start(self):
-        import libvirt
-
-        for directory in (*self.directories.values(), self.path("qemu", "swtpm")):
-            os.makedirs(directory)
-        with open(self.path("qemu.conf"), "w", encoding="utf-8") as stream:
-            stream.write(QEMU_CONF)
-        # libvirtd has a session mode for ordinary users only.
-        user = {}
-        if os.geteuid() == 0:
-            subprocess.run(["chown", "-R", "nobody:", self.root], check=True)
-            user = {"user": "nobody", "group": pwd.getpwnam("nobody").pw_gid, "extra_groups": []}
-        with open(os.path.join(self.root, "libvirtd.log"), "wb") as log:
-            self._process = subprocess.Popen(
-                [_libvirtd(), "--timeout", "600"],
-                env={"PATH": os.environ["PATH"], **self.directories},
-                stdout=log,
-                stderr=log,
-                **user,
-            )
-        deadline = time.monotonic() + 20
-        while not os.path.exists(self.socket):
-            assert self._process.poll() is None and time.monotonic() < deadline, "libvirtd does not start: see %s" % log.name
-            time.sleep(0.02)
-        libvirt.registerErrorHandler(lambda context, error: None, None)
-        self.connection = libvirt.open(self.uri)
-
-    def stop(self):
-        if self.connection is not None:
-            self.clean()
-            self.connection.close()
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait(20)
-
-    def clean(self):
-        """Nothing of one test is there for the next."""
-        import libvirt
-
-        flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_TPM
-        for domain in self.connection.listAllDomains():
-            persistent = domain.isPersistent()
-            if domain.isActive():
-                domain.destroy()
-            if persistent:
-                domain.undefineFlags(flags)
-        for secret in self.connection.listAllSecrets():
-            secret.undefine()
-        for entry in os.listdir(self.path("qemu", "swtpm")):
-            shutil.rmtree(self.path("qemu", "swtpm", entry))
+_SHARED = pytest.StashKey()
 
 
-def _libvirtd():
-    path = shutil.which("libvirtd", path=os.environ["PATH"] + ":/usr/sbin")
-    if path is None:
-        pytest.skip("libvirtd is not installed")
-    return path
+def pytest_configure(config):
+    config.stash[_SHARED] = SharedDirectory()
+
+
+def pytest_unconfigure(config):
+    if _SHARED in config.stash:
+        config.stash[_SHARED].remove()
 
 
 @pytest.fixture(scope="session")
-def _libvirt_daemon():
+def _libvirt_daemon(request):
     pytest.importorskip("libvirt")
-    # Not below pytest's own directory: nobody may not go there. A socket's path is at most 107 bytes long.
-    root = tempfile.mkdtemp(prefix="trustedvm-")
-    daemon = LibvirtDaemon(root)
-    try:
-        daemon.start()
-        yield daemon
-    finally:
-        daemon.stop()
-        shutil.rmtree(root, ignore_errors=True)
+    if libvirtd_path() is None:
+        pytest.skip("libvirtd is not installed")
+    daemon = LibvirtDaemon(request.config.stash[_SHARED])
+    daemon.connect()
+    yield daemon
+    daemon.close()
 
 
 @pytest.fixture
@@ -139,44 +53,12 @@ def libvirt_daemon(_libvirt_daemon, monkeypatch):
     _libvirt_daemon.clean()
 
 
-class RealStates:
-    """State blobs that swtpm itself made: encrypted under ``passphrase``, plain, and a linear file."""
-
-    def __init__(self, directory):
-        self.passphrase = base64.b64encode(os.urandom(32))
-        self.encrypted = self._make(directory, "encrypted", encrypt=True)
-        self.plain = self._make(directory, "plain", encrypt=False)
-        self.linear = self._make(directory, "linear", encrypt=True, linear=True)
-
-    def _make(self, directory, name, encrypt, linear=False):
-        place = os.path.join(directory, name)
-        if not linear:
-            os.mkdir(place)
-        key = os.path.join(directory, "passphrase")
-        with open(key, "wb") as stream:
-            stream.write(self.passphrase)
-        arguments = ["swtpm_setup", "--tpm2", "--tpm-state", "file://" + place if linear else place]
-        arguments += ["--pwdfile", key, "--cipher", "aes-256-cbc"] if encrypt else []
-        subprocess.run(arguments, check=True, capture_output=True)
-        with open(place if linear else os.path.join(place, "tpm2-00.permall"), "rb") as stream:
-            return stream.read()
-
-    def put(self, directory, vm_uuid, data):
-        """Make ``data`` the state of a VM below libvirt's directory for TPM state; returns the file's path."""
-        place = os.path.join(directory, vm_uuid, "tpm2")
-        os.makedirs(place, exist_ok=True)
-        path = os.path.join(place, "tpm2-00.permall")
-        with open(path, "wb") as stream:
-            stream.write(data)
-        return path
-
-
 @pytest.fixture(scope="session")
-def real_states(tmp_path_factory):
+def real_states(request):
     """Real TPM states, made once a session by swtpm_setup."""
     if shutil.which("swtpm_setup") is None:
         pytest.skip("swtpm_setup is not installed")
-    return RealStates(str(tmp_path_factory.mktemp("swtpm")))
+    return RealStates(request.config.stash[_SHARED])
 
 
 @pytest.fixture
