@@ -39,6 +39,10 @@ class Case:
     def task(self) -> dict[str, Any]:
         return {"trustedvm.libvirt." + self.module: {self.list_name: "{{ bench_items }}"}}
 
+    def empty_task(self) -> dict[str, Any]:
+        """The same module with nothing to do: what any call of it costs."""
+        return {"trustedvm.libvirt." + self.module: {self.list_name: []}}
+
     def loop_task(self) -> dict[str, Any]:
         keys = sorted(self.items[0])
         arguments = {key: "{{ item.%s }}" % key for key in keys}

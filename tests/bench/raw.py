@@ -84,6 +84,8 @@ def nvram_second(connection, items):
 def nvram_clean(connection, items):
     for directory in (NVRAM_DIRECTORY, NVRAM_DIRECTORY + "-raw"):
         shutil.rmtree(directory, ignore_errors=True)
+    # Our module makes a VM's directory, not the storage.
+    os.makedirs(NVRAM_DIRECTORY)
 
 
 def domains_save(connection, items):

@@ -91,13 +91,30 @@ def run_converger(module: Any, spec: ItemSpec, make_plan: Callable[[Any], Callab
         )
 
     outcome = with_connection(module, converge)
-    answer: dict[str, Any] = {"changed": outcome.changed, "results": outcome.results}
+    answer: dict[str, Any] = {
+        "changed": outcome.changed,
+        "results": outcome.results,
+        "invocation": {"module_args": given_options(module.params)},
+    }
     if module._diff:
         answer["diff"] = outcome.diffs
     if outcome.failures:
         answer["error_code"] = outcome.failures[0]["error_code"]
         module.fail_json(msg=outcome.message(), **answer)
     module.exit_json(**answer)
+
+
+def given_options(options: Any) -> Any:
+    """Options without those that nobody set.
+
+    Ansible repeats all options in the result, and each item has dozens that are unset: for 200
+    VMs that was more than the results themselves, to be read again by the controller.
+    """
+    if isinstance(options, dict):
+        return {name: given_options(value) for name, value in options.items() if value is not None}
+    if isinstance(options, list):
+        return [given_options(value) for value in options]
+    return options
 
 
 def run_info(module: Any, key: str, read: Callable[[Any], list[dict[str, Any]]], readonly: bool = True) -> None:
