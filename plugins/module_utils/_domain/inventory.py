@@ -10,12 +10,12 @@ from typing import Any, Iterator, Optional
 
 from .._core.deps import libvirt
 from .._core.domains import DomainIndex, Entry
-from .description import nvram_of
+from .description import disks_of, nvram_of
 
 
 @dataclass(frozen=True)
 class _Paths:
-    """The files that one definition names, kept because each item asks all definitions for them."""
+    """What one definition names: its NVRAM file, its disks by label. Kept: each item asks all definitions."""
 
     entry: Entry
     nvram: Optional[str]
@@ -44,10 +44,10 @@ class Inventory(DomainIndex):
                 return entry
         return None
 
-    def disk_holder(self, path: str, except_uuid: Optional[str]) -> Optional[Entry]:
-        """Another domain that has this disk. Reads every definition."""
+    def disk_holder(self, label: str, except_uuid: Optional[str]) -> Optional[Entry]:
+        """Another domain that has the disk of this ``Disk.label``. Reads every definition."""
         for entry in self._others(except_uuid):
-            if path in self._paths_of(entry).disks:
+            if label in self._paths_of(entry).disks:
                 return entry
         return None
 
@@ -56,9 +56,8 @@ class Inventory(DomainIndex):
         # A refresh makes a new Entry.
         if known is None or known.entry is not entry:
             nvram = nvram_of(entry.tree)
-            sources = entry.tree.findall("devices/disk/source")
-            disks = {source.get(name) for source in sources for name in ("file", "dev")}
-            known = _Paths(entry, None if nvram is None else nvram.path, frozenset(disks - {None}))
+            disks = frozenset(disk.label for disk in disks_of(entry.tree))
+            known = _Paths(entry, None if nvram is None else nvram.path, disks)
             self._paths[entry.uuid] = known
         return known
 

@@ -62,11 +62,14 @@ class NvramGuard:
         was_used: bool,
         starting: bool,
         check: bool = True,
+        new_template: bool = False,
     ) -> Optional[NvramPlan]:
         """What to do about the volume of a domain that is off; None for a domain without NVRAM.
 
         Args:
             check: False: only say what there is (a running VM, another machine).
+            new_template: the definition changes to another template (Secure Boot is turned on, say):
+                a volume that nothing was written to is made anew from it.
 
         Raises:
             TrustedVMError: those of ``decide``, ``nvram_in_use``, ``nvram_storage_unsuitable``.
@@ -86,11 +89,16 @@ class NvramGuard:
         template = template_for(tree, spec_template, self._catalogue)
         path = nvram.path
         decision = decide(path, facts, template, was_used, lambda: self.pristine(path, template))
+        if new_template and decision.action == "use" and not was_used and self._is_another_template(path, template):
+            decision = replace(decision, action="rebuild")
         if decision.changes:
             self.backend.require_room(path, template.size)
         if decision.changes or starting:
             self._require_own(path, tree.findtext("uuid"))
         return replace(plan, decision=decision)
+
+    def _is_another_template(self, path: str, template: Template) -> bool:
+        return self.pristine(path, template) and self.backend.read(path) != template.read()
 
     def require_same_place(self, before: Any, after: Any) -> None:
         """A definition that points elsewhere would start with other variables than the VM has.

@@ -104,7 +104,7 @@ class VmPlanner:
     def ask_all_to_stop(self) -> None:
         """Send the shutdown to all VMs that this task stops, so that they shut down side by side."""
         for item in self._items:
-            if item["state"] != "stopped" or not item["stop_timeout"]:
+            if item["state"] != "stopped" or not item["stop_timeout"] or not _only_stops(item):
                 continue
             reference = item.get("uuid") or item.get("name") or ""
             entry = self.inventory.entry(reference)
@@ -112,3 +112,11 @@ class VmPlanner:
                 continue
             if entry.domain.isPersistent():
                 self.stopper.ask(entry.domain)
+
+
+def _only_stops(item: Mapping[str, Any]) -> bool:
+    """Whether nothing but a stop is asked of the VM: another item's plan may still fail, and then it stays up."""
+    try:
+        return not spec_from_options(item).says_something
+    except TrustedVMError:
+        return False

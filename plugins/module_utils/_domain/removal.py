@@ -114,7 +114,7 @@ class RemovalPlanner:
         for disk in disks:
             if self._disks.exists(disk) is not True:
                 continue
-            holder = self._inventory.disk_holder(disk.path, uuid) if disk.path else None
+            holder = self._inventory.disk_holder(disk.label, uuid)
             if holder is not None:
                 raise TrustedVMError(
                     "disk_in_use",

@@ -16,7 +16,7 @@ from .._tpm.state_dir import PRESENT
 from . import preflight
 from .applier import Applier
 from .definition_plan import Draft
-from .description import describe, differs_from_running, disks_of, has_secure_boot, loader_of
+from .description import describe, differs_from_running, disks_of, has_secure_boot, loader_of, nvram_of
 from .disks import DiskSpec
 from .lifecycle import Power, StopPolicy, path_to_running, power_state
 from .metadata import read_marks
@@ -124,11 +124,17 @@ class VmPlan:
         used = self.marks.nvram or self.item["expect_state"] is True
         arguments = (self.draft.tree, self.tpm is not None, self.spec.nvram_template, used, starting)
         try:
-            return guard.plan(*arguments, check=check)
+            return guard.plan(*arguments, check=check, new_template=self._template_changes())
         except TrustedVMError as error:
             if not self._is_prepared(error):
                 raise
             return guard.plan(*arguments, check=False)
+
+    def _template_changes(self) -> bool:
+        if self.entry is None or not self.draft.changed:
+            return False
+        before, after = nvram_of(self.draft.before), nvram_of(self.draft.tree)
+        return before is not None and after is not None and before.template != after.template
 
     def _preflight(self, new_disks: list[DiskSpec]) -> None:
         tree, local = self.draft.tree, self.p.paths is not None

@@ -271,3 +271,18 @@ def test_existing_domain_whose_firmware_libvirt_chooses_keeps_it(host):
     host.daemon.defineXML(EFI)
     host.run(uuid=None, memory=96)
     assert host.tree().find("os").get("firmware") == "efi"
+
+
+@pytest.mark.parametrize("written, rebuilt", [(False, True), (True, False)], ids=["never used", "written to"])
+def test_secure_boot_turned_on_brings_its_keys_into_a_volume_that_was_never_used(host, written, rebuilt):
+    path = os.path.join(host.root, "vars.fd")
+    host.run(**BASE, **TPM, nvram={"path": path})
+    if written:
+        with open(path, "r+b") as stream:
+            stream.write(b"\x01")
+    with open(path, "rb") as stream:
+        before = stream.read()
+    result = host.run(secure_boot=True)
+    assert result["nvram"]["action"] == ("rebuild" if rebuilt else "use")
+    with open(path, "rb") as stream, open(host.tree().find("os/nvram").get("template"), "rb") as template:
+        assert stream.read() == (template.read() if rebuilt else before)
