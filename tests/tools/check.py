@@ -66,6 +66,8 @@ class Running:
                 break
             except subprocess.TimeoutExpired:
                 continue
+        # What the step's first process left behind in its session.
+        subprocess.run(["pkill", "-KILL", "--session", str(self.process.pid)], check=False)
         self.clean_up()
 
     def clean_up(self) -> None:

@@ -104,7 +104,7 @@ def _shell(name: str, text: str, groups: tuple[str, ...]) -> Step:
 
 def lint_steps() -> list[Step]:
     """Checks that run nothing of the collection."""
-    staged = 'cd "$(tests/tools/stage %s)"; %s'
+    staged = 'stage=$(tests/tools/stage %s); cd "$stage"; %s'
     lint = ("lint",)
     first_line = "FNR == 1 && /^#!.*[\\/ ](ba)?sh( |$)/ { print FILENAME } { nextfile }"
     scripts = "git ls-files -coz --exclude-standard | xargs -0 awk '%s' | xargs shellcheck -x -P ." % first_line
