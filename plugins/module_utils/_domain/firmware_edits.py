@@ -48,7 +48,9 @@ def apply_firmware(
         _remove_flash(tree, needed)
         return
     asked = bool(spec.loader or spec.nvram_path or spec.nvram_directory) or spec.secure_boot is not None
-    if not needed and not asked and (is_uefi(tree) or spec.firmware != "uefi"):
+    # Left alone, libvirt takes firmware with Secure Boot and Microsoft's keys (9.0 to 12.8 on Debian).
+    open_choice = not exists and _libvirt_chooses(tree)
+    if not needed and not asked and not open_choice and (is_uefi(tree) or spec.firmware != "uefi"):
         return
     if exists and _libvirt_chooses(tree) and not asked:
         # Its NVRAM is somewhere that only libvirt knows; another path would lose the variables.

@@ -72,10 +72,10 @@ class Host:
     def domain(self, name="web1"):
         return self.daemon.lookupByName(name)
 
-    def tree(self, inactive=True):
+    def tree(self, name="web1", inactive=True):
         from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.domains import definition
 
-        return definition(self.domain(), inactive=inactive)
+        return definition(self.domain(name), inactive=inactive)
 
     def described(self):
         from ansible_collections.trustedvm.libvirt.plugins.module_utils._domain.description import describe

@@ -205,9 +205,18 @@ def test_users_xml_is_completed_and_stable(host, xml, options):
     tree = host.tree()
     assert result["outcome"] == "created" and tree.findtext("uuid") == VM
     assert (tree.find("devices/tpm") is not None) == ("tpm" in options)
-    if options:
+    if options or xml is EFI:
         assert tree.find("os/loader").get("type") == "pflash" and tree.findtext("os/nvram")
         assert tree.find("os/loader").get("secure") == ("yes" if options.get("secure_boot") else "no")
+
+
+def test_n8_users_xml_that_leaves_the_choice_open_gets_no_secure_boot(host):
+    """libvirt by itself would take the firmware with Secure Boot and Microsoft's keys."""
+    host.run(xml=EFI)
+    assert not host.described()["secure_boot"] and host.plan(xml=EFI).result()["nvram"]["needed"] is False
+    feature = "<os firmware='efi'><firmware><feature enabled='yes' name='secure-boot'/></firmware>"
+    host.run(name="web2", uuid=OTHER, xml=EFI.replace("<os firmware='efi'>", feature).replace("web1", "web2"))
+    assert host.tree("web2").find("os/loader").get("secure") == "yes"
 
 
 def test_change_of_the_users_xml_is_seen_also_what_it_dropped(host):
