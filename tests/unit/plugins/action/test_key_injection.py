@@ -183,6 +183,8 @@ class Playground:
             "ANSIBLE_REMOTE_TEMP": str(self.directory / "tmp" / "remote"),
             "ANSIBLE_ASYNC_DIR": str(self.directory / "tmp" / "async"),
             "ANSIBLE_NOCOLOR": "1",
+            # ansible-core 2.21 leaves the arguments out of results unless asked.
+            "ANSIBLE_INJECT_INVOCATION": "true",
             "ANSIBLE_CALLBACKS_ENABLED": "keeper",
             "KEEPER": str(self.directory / "results"),
             "TRUSTEDVM_STATE_DIRECTORY": str(self.state),
