@@ -45,7 +45,6 @@ def main():
     virsh("-c", there, "secret-define", definition)
     virsh("-c", there, "secret-set-value", secret, "--file", "/run/by-hand-value", "--plain")
     os.unlink("/run/by-hand-value")
-    # libvirt does not make the directory of the NVRAM at the destination; a person has made it once.
     before = time.monotonic()
     virsh("migrate", "--live", "--p2p", "--tls", "--persistent", "--undefinesource", "--unsafe", vm, there)
     bare = time.monotonic() - before
