@@ -62,13 +62,14 @@ def best_virt_type(connection: Any, architecture: str, machine: str) -> str:
 
 def skeleton(spec: VmSpec) -> Any:
     """A ``<domain>`` with what no option says, for a completed spec."""
-    tree = etree.Element("domain", type=spec.virt_type)
+    tree = etree.Element("domain", type=spec.virt_type or "kvm")
     etree.SubElement(tree, "name").text = spec.name
     etree.SubElement(tree, "uuid").text = spec.uuid
     etree.SubElement(tree, "memory", unit="KiB").text = "0"
     etree.SubElement(tree, "vcpu").text = "0"
     system = etree.SubElement(tree, "os")
-    etree.SubElement(system, "type", arch=spec.architecture, machine=spec.machine).text = "hvm"
+    kind = {"arch": spec.architecture or "", "machine": spec.machine or ""}
+    etree.SubElement(system, "type", kind).text = "hvm"
     features = etree.SubElement(tree, "features")
     etree.SubElement(features, "acpi")
     if spec.architecture == "x86_64":

@@ -53,9 +53,9 @@ def disk_element(spec: DiskSpec) -> Any:
     if spec.cache is not None:
         driver.set("cache", spec.cache)
     if spec.kind == "volume":
-        etree.SubElement(element, "source", pool=spec.pool, volume=spec.volume)
+        etree.SubElement(element, "source", pool=spec.pool or "", volume=spec.volume or "")
     else:
-        etree.SubElement(element, "source", {"dev" if spec.kind == "block" else "file": spec.path})
+        etree.SubElement(element, "source", {"dev" if spec.kind == "block" else "file": spec.path or ""})
     etree.SubElement(element, "target", dev=spec.target, bus=spec.bus)
     if spec.readonly:
         etree.SubElement(element, "readonly")
@@ -84,8 +84,9 @@ def keep_macs(wanted: Any, found: Any) -> None:
     """
     pairs = zip(wanted.findall("devices/interface"), found.findall("devices/interface"))
     for new, old in pairs:
-        if new.find("mac") is None and _mac(old):
-            new.insert(0, etree.Element("mac", address=_mac(old)))
+        address = _mac(old)
+        if new.find("mac") is None and address:
+            new.insert(0, etree.Element("mac", address=address))
 
 
 def interface_element(spec: NetworkSpec, mac: Optional[str]) -> Any:
