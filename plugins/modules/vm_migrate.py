@@ -72,6 +72,14 @@ options:
       - Right for a directory that both hosts really share and that libvirt does not recognise as such. Never makes libvirt copy a disk.
     type: bool
     default: false
+  clean_source:
+    description:
+      - Once the VM runs on the destination, remove from the source its NVRAM file, its TPM state and the secrets that no other VM there uses.
+      - What both hosts share stays, and so does what cannot be told from shared. What could not be removed is in RV(results[].source_leftovers)
+        and does not make the migration a failure.
+      - A later run with this option finishes what an earlier one did not get to.
+    type: bool
+    default: false
   migrate_uri:
     description:
       - Address for the VM's data, such as V(tcp://10.0.0.2), if it is not the one that the destination names.
@@ -150,6 +158,9 @@ options:
       unsafe:
         description: As O(unsafe).
         type: bool
+      clean_source:
+        description: As O(clean_source).
+        type: bool
       migrate_uri:
         description: As O(migrate_uri).
         type: str
@@ -227,7 +238,7 @@ results:
       type: bool
       returned: always
     outcome:
-      description: V(migrated), V(already_there) or V(failed).
+      description: V(migrated), V(cleaned), V(already_there) or V(failed).
       type: str
       returned: always
     steps:
@@ -319,13 +330,23 @@ results:
       returned: after a migration
       sample: 3
     source_leftovers:
-      description: Files of the VM that libvirt left on the source and that the destination does not use.
+      description:
+        - Files of the VM that libvirt left on the source and that the destination does not use.
+        - With O(clean_source) only what could not be removed, each with its C(reason).
       type: list
       elements: dict
       returned: when the item did not fail, outside check mode
       sample:
         - kind: nvram
           path: /var/lib/libvirt/qemu/nvram/web1_VARS.fd
+    source_removed:
+      description: What O(clean_source) removed from the source.
+      type: list
+      elements: dict
+      returned: after cleaning
+      sample:
+        - kind: secret
+          path: 7a44b0a5-7a5d-5e0c-9c6a-0d8d54b6cc1f
     leftovers:
       description: What a failed migration left on the destination.
       type: list
@@ -383,6 +404,7 @@ SPEC = ItemSpec(
         "undefine_source": {"type": "bool", "default": True},
         "persist_destination": {"type": "bool", "default": True},
         "unsafe": {"type": "bool", "default": False},
+        "clean_source": {"type": "bool", "default": False},
         "migrate_uri": {"type": "str"},
         "bandwidth": {"type": "int", "default": 0},
         "auto_converge": {"type": "bool", "default": False},

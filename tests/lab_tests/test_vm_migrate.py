@@ -99,6 +99,23 @@ def test_success_second_run_and_the_way_back(vm):
     assert vm.lab.state(SOURCE, vm.name) == "running"
 
 
+def test_clean_source_leaves_nothing_on_the_source(vm):
+    vm.start()
+    vm.define_secret(DESTINATION)
+    assert vm.migrate(clean_source=True, check=True)["item"]["steps"] == ["migrate live to mig2", "clean mig1"]
+    assert_untouched(vm)
+    item = vm.migrate(clean_source=True)["item"]
+    assert item["outcome"] == "migrated"
+    assert {left["kind"] for left in item["source_removed"]} == {"nvram", "tpm_state", "secret"}
+    assert item["source_leftovers"] == []
+    for path in (vm.nvram, vm.tpm):
+        assert not vm.lab.on(SOURCE, "sh", "-c", "ls -d %s 2>/dev/null" % path, check=False)
+    assert vm.secret not in vm.lab.on(SOURCE, "virsh", "-q", "secret-list")
+    assert vm.secret in vm.lab.on(DESTINATION, "virsh", "-q", "secret-list")
+    again = vm.migrate(clean_source=True)
+    assert (again["changed"], again["item"]["outcome"]) == (False, "already_there")
+
+
 def test_same_host(vm):
     vm.start()
     item = vm.migrate(destination=SOURCE)["item"]

@@ -32,8 +32,12 @@ class TpmSecret:
         # A running VM goes on after its source secret vanished (ephemeral, daemon restarted).
         self.definition = _define(self._here) or SecretDefinition(uuid)
 
+    @property
+    def on_source(self) -> bool:
+        return self._here is not None
+
     def as_result(self) -> dict[str, Any]:
-        known = self._here is not None
+        known = self.on_source
         return {
             "uuid": self.uuid,
             "usage_type": self.definition.usage_type if known else None,

@@ -28,6 +28,7 @@ class Request:
     undefine_source: bool = True
     persist_destination: bool = True
     unsafe: bool = False
+    clean_source: bool = False
     migrate_uri: Optional[str] = None
     bandwidth: int = 0
     auto_converge: bool = False
@@ -41,10 +42,16 @@ class Request:
         """From the module's options.
 
         Raises:
-            TrustedVMError: ``invalid_destination``.
+            TrustedVMError: ``invalid_destination``, ``invalid_option``.
         """
         for name in ("bandwidth", "timeout", "connect_timeout"):
             _refuse_negative(name, options[name])
+        if options["clean_source"] and not options["undefine_source"]:
+            raise TrustedVMError(
+                "invalid_option",
+                "clean_source removes what a definition on the source needs, and undefine_source=false keeps that definition",
+                hint="Set one of the two to its default",
+            )
         return cls(
             vm=options["vm"],
             destination_uri=_destination_uri(options),
@@ -53,6 +60,7 @@ class Request:
             undefine_source=options["undefine_source"],
             persist_destination=options["persist_destination"],
             unsafe=options["unsafe"],
+            clean_source=options["clean_source"],
             migrate_uri=options["migrate_uri"],
             bandwidth=options["bandwidth"],
             auto_converge=options["auto_converge"],

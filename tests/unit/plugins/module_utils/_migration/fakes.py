@@ -109,9 +109,19 @@ class FakeSecret:
         self.usage = usage
         self.stored = value
         self.private = private
+        self.holders: list[FakeSecret] = []
 
     def UUIDString(self) -> str:
         return self.uuid
+
+    def usageType(self) -> int:
+        return libvirt.VIR_SECRET_USAGE_TYPE_VTPM
+
+    def usageID(self) -> str:
+        return self.usage
+
+    def undefine(self) -> None:
+        self.holders.remove(self)
 
     def XMLDesc(self, flags: int = 0) -> str:
         return "<secret ephemeral='no' private='%s'><uuid>%s</uuid><usage type='vtpm'><name>%s</name></usage></secret>" % (
@@ -222,6 +232,11 @@ class FakeHost:
                 return domain
         raise no_domain()
 
+    def listAllSecrets(self, flags: int = 0) -> list[FakeSecret]:
+        for secret in self.secrets:
+            secret.holders = self.secrets
+        return list(self.secrets)
+
     def secretLookupByUUIDString(self, uuid: str) -> FakeSecret:
         return self._secret(lambda secret: secret.uuid == uuid)
 
@@ -318,6 +333,7 @@ def options(**given: Any) -> dict[str, Any]:
         "undefine_source": True,
         "persist_destination": True,
         "unsafe": False,
+        "clean_source": False,
         "migrate_uri": None,
         "bandwidth": 0,
         "auto_converge": False,

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -400,3 +401,78 @@ def test_completed_stats_may_be_missing(pair):
     assert change.result()["outcome"] == "migrated"
 
 
+
+
+def kinds(entries):
+    return [entry["kind"] for entry in entries]
+
+
+def test_clean_source_removes_what_the_vm_left(pair):
+    change = plan(pair, clean_source=True)
+    assert [step.what for step in change.steps] == ["migrate live to hv2", "clean hv1"]
+    change.apply()
+    result = change.result()
+    assert kinds(result["source_removed"]) == ["nvram", "tpm_state", "secret"]
+    assert result["source_leftovers"] == []
+    assert not os.path.exists(pair.nvram) and not os.path.exists(pair.tpm_directory)
+    assert pair.source.secrets == [] and len(pair.destination.secrets) == 1
+    assert (result["secrets"][0]["on_source"], result["secrets"][0]["on_destination"]) == (False, True)
+
+
+def test_clean_source_second_run_changes_nothing(pair):
+    plan(pair, clean_source=True).apply()
+    change = plan(pair, vm=VM_UUID, clean_source=True)
+    assert (change.changed, change.result()["outcome"]) == (False, "already_there")
+
+
+def test_clean_source_finishes_what_an_earlier_run_left(pair):
+    plan(pair).apply()
+    predicted = plan(pair, check_mode=True, vm=VM_UUID, clean_source=True)
+    assert (predicted.changed, predicted.result()["outcome"]) == (True, "cleaned")
+    assert os.path.exists(pair.nvram), "the plan removes nothing"
+    change = plan(pair, vm=VM_UUID, clean_source=True)
+    change.apply()
+    assert not os.path.exists(pair.nvram) and pair.source.secrets == []
+
+
+def test_clean_source_never_removes_shared_nvram(pair):
+    pair.share(os.path.dirname(pair.nvram))
+    change = plan(pair, clean_source=True)
+    change.apply()
+    assert os.path.exists(pair.nvram)
+    assert kinds(change.result()["source_removed"]) == ["tpm_state", "secret"]
+
+
+def test_clean_source_keeps_nvram_when_sharing_is_unknown(pair):
+    pools_refused(pair)
+    change = plan(pair, clean_source=True, tpm_state_sharing="local")
+    change.apply()
+    assert os.path.exists(pair.nvram)
+
+
+def test_clean_source_keeps_a_secret_that_another_vm_uses(pair):
+    pair.source.add(FakeDomain(pair.source, domain_xml("/elsewhere", "web2", OTHER_UUID)))
+    change = plan(pair, clean_source=True)
+    change.apply()
+    assert len(pair.source.secrets) == 1
+    assert kinds(change.result()["source_removed"]) == ["nvram", "tpm_state"]
+    assert not plan(pair, vm=VM_UUID, clean_source=True).changed, "what is kept on purpose is no change"
+
+
+def test_clean_source_keeps_nvram_that_another_vm_names(pair):
+    other = domain_xml(pair.source.root, "web2", OTHER_UUID, secret=None).replace("nvram/%s.fd" % OTHER_UUID, "nvram/%s.fd" % VM_UUID)
+    pair.source.add(FakeDomain(pair.source, other))
+    change = plan(pair, clean_source=True)
+    change.apply()
+    result = change.result()
+    assert os.path.exists(pair.nvram) and result["outcome"] == "migrated"
+    assert kinds(result["source_leftovers"]) == ["nvram"] and "web2" in result["source_leftovers"][0]["reason"]
+
+
+def test_nothing_is_cleaned_after_a_failure(pair):
+    error, change = failed(pair, raising(libvirt.VIR_ERR_NO_SECRET, "Secret not found"), clean_source=True)
+    assert os.path.exists(pair.nvram) and os.path.exists(pair.tpm_directory) and pair.source.secrets
+
+
+def test_clean_source_needs_undefine_source(pair):
+    assert refused(pair, clean_source=True, undefine_source=False).code == "invalid_option"
