@@ -36,7 +36,10 @@ def test_m1_secret_without_a_value(vm):
     """A private secret does not tell whether it has a value, so libvirt is the one to say."""
     vm.start()
     vm.define_secret(DESTINATION)
-    vm.lab.script(DESTINATION, "virsh -q secret-dumpxml %s > /run/s.xml; virsh -q secret-undefine %s; virsh -q secret-define /run/s.xml" % (vm.secret, vm.secret))
+    vm.lab.script(
+        DESTINATION,
+        "virsh -q secret-dumpxml {0} > /run/s.xml; virsh -q secret-undefine {0}; virsh -q secret-define /run/s.xml".format(vm.secret),
+    )
     item = vm.migrate()["item"]
     assert item["error_code"] == "destination_secret_missing"
     assert "does not have a value" in item["msg"]
