@@ -10,7 +10,7 @@ from typing import Any, Iterable
 from .._core.errors import ControllerError
 from .records import KeyProviderRecord, key_provider_from_row, now
 from .schema import tables
-from .sql import insert, sa
+from .sql import put, sa
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,10 +41,8 @@ class KeyProviderRepository:
         return {name: Uses(keys.get(name, 0), vms.get(name, 0)) for name in {*keys, *vms}}
 
     def put(self, record: KeyProviderRecord) -> None:
-        row = dataclasses.asdict(record)
-        statement = insert(self._connection, tables().key_providers).values(row)
-        changes = {"type": statement.excluded.type, "settings": statement.excluded.settings, "updated_at": now()}
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["name"], set_=changes))
+        row = {**dataclasses.asdict(record), "updated_at": now()}
+        put(self._connection, tables().key_providers, row, keep=["created_at"])
 
     def remove(self, name: str) -> None:
         """Raises:

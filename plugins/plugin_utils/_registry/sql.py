@@ -7,6 +7,7 @@
 """
 from __future__ import annotations
 
+import functools
 from typing import Any, Iterable, Iterator, Mapping, Sequence, TypeVar
 
 try:
@@ -33,16 +34,33 @@ def chunks(values: Iterable[T]) -> Iterator[Sequence[T]]:
         yield unique[start:start + CHUNK]
 
 
-def insert(connection: Any, table: Any) -> Any:
-    """An INSERT that knows ON CONFLICT, for the database at hand."""
-    return INSERTS[connection.dialect.name](table)
-
-
 def add_if_absent(connection: Any, table: Any, row: Mapping[str, Any]) -> bool:
     """Insert unless a row with this primary key is there; whether it was inserted."""
-    keys = list(table.primary_key.columns)
-    statement = insert(connection, table).values(row).on_conflict_do_nothing(index_elements=keys)
+    result = connection.execute(_insert_if_absent(connection.dialect.name, table), row)
     if connection.dialect.name == "postgresql":
-        # SQLAlchemy gives no row count of an INSERT there; SQLite before 3.35 has no RETURNING.
-        return connection.execute(statement.returning(keys[0])).first() is not None
-    return bool(connection.execute(statement).rowcount == 1)
+        return result.first() is not None
+    return bool(result.rowcount == 1)
+
+
+def put(connection: Any, table: Any, row: Mapping[str, Any], keep: Sequence[str] = ()) -> None:
+    """Insert, or overwrite the row of this primary key except the columns to ``keep``."""
+    connection.execute(_upsert(connection.dialect.name, table, tuple(keep)), row)
+
+
+# Building a statement takes longer than running it, and a task can have hundreds of rows.
+
+
+@functools.cache
+def _insert_if_absent(dialect: str, table: Any) -> Any:
+    keys = list(table.primary_key.columns)
+    statement = INSERTS[dialect](table).on_conflict_do_nothing(index_elements=keys)
+    # SQLAlchemy gives no row count of an INSERT on PostgreSQL; SQLite before 3.35 has no RETURNING.
+    return statement.returning(keys[0]) if dialect == "postgresql" else statement
+
+
+@functools.cache
+def _upsert(dialect: str, table: Any, keep: tuple[str, ...]) -> Any:
+    keys = [column.name for column in table.primary_key.columns]
+    statement = INSERTS[dialect](table)
+    changes = {column.name: statement.excluded[column.name] for column in table.c if column.name not in (*keys, *keep)}
+    return statement.on_conflict_do_update(index_elements=keys, set_=changes)

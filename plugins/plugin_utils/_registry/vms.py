@@ -5,12 +5,13 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Iterable, Mapping, Optional
 
 from .._core.errors import ControllerError
 from .records import NvramRecord, Placement, VmRecord, VtpmRecord, now, vm_from_row
 from .schema import tables
-from .sql import add_if_absent, chunks, insert, sa
+from .sql import add_if_absent, chunks, put, sa
 
 
 def vm_record_conflict(vm: str, wanted: Placement, found: Optional[VmRecord]) -> ControllerError:
@@ -100,13 +101,13 @@ class VmRepository:
         ControllerError: ``secret_uuid_taken``: another VM's vTPM has this secret.
         """
         self._refuse_taken_secret(record)
-        self._put(tables().vtpms, dataclasses.asdict(record))
+        put(self._connection, tables().vtpms, dataclasses.asdict(record))
 
     def remove_vtpm(self, vm_uuid: str) -> None:
         self._connection.execute(sa.delete(tables().vtpms).where(tables().vtpms.c.vm_uuid == vm_uuid))
 
     def put_nvram(self, record: NvramRecord) -> None:
-        self._put(tables().nvram_volumes, dataclasses.asdict(record))
+        put(self._connection, tables().nvram_volumes, dataclasses.asdict(record))
 
     def remove_nvram(self, vm_uuid: str) -> None:
         self._connection.execute(sa.delete(tables().nvram_volumes).where(tables().nvram_volumes.c.vm_uuid == vm_uuid))
@@ -136,16 +137,9 @@ class VmRepository:
         if self._connection.execute(statement).rowcount != 1:
             raise vm_record_conflict(uuid, expected, self.get(uuid))
 
-    def _put(self, table: Any, row: Mapping[str, Any]) -> None:
-        statement = insert(self._connection, table).values(row)
-        others = {name: statement.excluded[name] for name in row if name != "vm_uuid"}
-        self._connection.execute(statement.on_conflict_do_update(index_elements=["vm_uuid"], set_=others))
-
     def _refuse_taken_secret(self, record: VtpmRecord) -> None:
-        columns = tables().vtpms.c
-        owner = self._connection.execute(
-            sa.select(columns.vm_uuid).where(columns.secret_uuid == record.secret_uuid, columns.vm_uuid != record.vm_uuid)
-        ).scalar_one_or_none()
+        parameters = {"secret": record.secret_uuid, "vm": record.vm_uuid}
+        owner = self._connection.execute(_other_owner_of_secret(), parameters).scalar_one_or_none()
         if owner is not None:
             raise ControllerError(
                 "secret_uuid_taken",
@@ -154,6 +148,14 @@ class VmRepository:
                 wanted="one secret per vTPM",
                 hint="Leave secret_uuid out to get the VM's own",
             )
+
+
+@functools.cache
+def _other_owner_of_secret() -> Any:
+    columns = tables().vtpms.c
+    return sa.select(columns.vm_uuid).where(
+        columns.secret_uuid == sa.bindparam("secret"), columns.vm_uuid != sa.bindparam("vm")
+    )
 
 
 def _vm(row: Mapping[str, Any]) -> VmRecord:
