@@ -172,17 +172,22 @@ def keep_firmware(wanted: Any, found: Any) -> None:
             new.append(etree.fromstring(etree.tostring(element)))
 
 
+def template_path(tree: Any, spec_template: Optional[str], catalogue: FirmwareCatalogue) -> Optional[str]:
+    """What the VM's NVRAM starts from: as told, as defined, by its loader's descriptor; None is blank."""
+    nvram = nvram_of(tree)
+    told = spec_template or (nvram.template if nvram else None)
+    loader = None if told else loader_of(tree)
+    firmware = catalogue.for_loader(loader) if loader else None
+    return told or (firmware.template if firmware else None)
+
+
 def template_for(tree: Any, spec_template: Optional[str], catalogue: FirmwareCatalogue) -> Template:
-    """What the VM's NVRAM starts from: as told, as defined, by its loader's descriptor, or blank.
+    """As :func:`template_path`, with its size.
 
     Raises:
         TrustedVMError: ``nvram_template_missing``.
     """
-    nvram, loader = nvram_of(tree), loader_of(tree)
-    path = spec_template or (nvram.template if nvram else None)
-    if path is None and loader is not None:
-        firmware = catalogue.for_loader(loader)
-        path = firmware.template if firmware else None
+    path = template_path(tree, spec_template, catalogue)
     return BLANK if path is None else template_from(path)
 
 

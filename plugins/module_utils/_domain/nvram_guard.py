@@ -11,9 +11,9 @@ from typing import Any, Optional
 from .._core.errors import TrustedVMError
 from .._nvram.backends.directory import DirectoryBackend
 from .._nvram.firmware import FirmwareCatalogue
-from .._nvram.volume import READ_LIMIT, Decision, Template, decide, held_by_another, missing, never_used
+from .._nvram.volume import BLANK, READ_LIMIT, Decision, Template, decide, held_by_another, missing, never_used
 from .description import has_secure_boot, nvram_of
-from .firmware_edits import template_for, template_from
+from .firmware_edits import template_for, template_from, template_path
 from .inventory import Inventory
 
 
@@ -53,6 +53,7 @@ class NvramGuard:
         self._catalogue = catalogue
         self.backend = backend
         self._templates: Optional[list[bytes]] = None
+        self._known_templates: dict[str, Template] = {}
 
     def plan(
         self,
@@ -86,7 +87,7 @@ class NvramGuard:
             if was_used and starting:
                 raise missing(nvram.path)
             return plan
-        template = template_for(tree, spec_template, self._catalogue)
+        template = self._template(template_path(tree, spec_template, self._catalogue))
         path = nvram.path
         decision = decide(path, facts, template, was_used, lambda: self.pristine(path, template))
         if new_template and decision.action == "use" and not was_used and self._is_another_template(path, template):
@@ -96,6 +97,14 @@ class NvramGuard:
         if decision.changes or starting:
             self._require_own(path, tree.findtext("uuid"))
         return replace(plan, decision=decision)
+
+    def _template(self, path: Optional[str]) -> Template:
+        """Looked at once a task: hundreds of VMs start from the same few."""
+        if path is None:
+            return BLANK
+        if path not in self._known_templates:
+            self._known_templates[path] = template_from(path)
+        return self._known_templates[path]
 
     def _is_another_template(self, path: str, template: Template) -> bool:
         return self.pristine(path, template) and self.backend.read(path) != template.read()
