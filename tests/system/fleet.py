@@ -15,7 +15,7 @@ import sqlite3
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Callable, Mapping, Optional, Sequence
 
 import yaml
 
@@ -105,11 +105,13 @@ class Fleet:
         check: bool = False,
         verbosity: int = 0,
         ok: Optional[bool] = True,
+        tell: Callable[[str], object] = lambda line: None,
     ) -> Run:
         """Run a playbook of the collection by its name, or a file.
 
         Args:
             ok: True and False demand that outcome; None takes both.
+            tell: gets each line of the output as it comes.
         """
         command = ["ansible-playbook", "-i", str(self.inventory), playbook if "/" in playbook else "trustedvm.libvirt." + playbook, *arguments]
         if extra:
@@ -121,7 +123,8 @@ class Fleet:
         if verbosity:
             command.append("-" + "v" * verbosity)
         began = time.monotonic()
-        result = subprocess.run(
+        lines = []
+        with subprocess.Popen(
             command,
             env={**self.environment, **(environment or {})},
             stdout=subprocess.PIPE,
@@ -129,9 +132,11 @@ class Fleet:
             text=True,
             errors="replace",
             stdin=subprocess.DEVNULL,
-            check=False,
-        )
-        run = Run(result.returncode, result.stdout, time.monotonic() - began)
+        ) as process:
+            for line in process.stdout or ():
+                lines.append(line)
+                tell(line)
+        run = Run(process.returncode, "".join(lines), time.monotonic() - began)
         if ok is not None and ok != (run.returncode == 0):
             raise AssertionError("%s ended with %d:\n%s" % (" ".join(command), run.returncode, run.output))
         return run

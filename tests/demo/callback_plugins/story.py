@@ -20,7 +20,7 @@ import time
 from ansible.plugins.callback import CallbackBase
 
 # Too quick and too inward to be worth a line.
-QUIET = ("set_fact", "assert", "include_tasks", "fail")
+QUIET = ("set_fact", "assert", "include_tasks", "fail", "validate_argument_spec")
 
 
 class CallbackModule(CallbackBase):
@@ -37,7 +37,8 @@ class CallbackModule(CallbackBase):
         self._began = time.monotonic()
         self._shown = ""
 
-    v2_playbook_on_handler_task_start = v2_playbook_on_task_start
+    def v2_playbook_on_handler_task_start(self, task):  # type: ignore[no-untyped-def]
+        self.v2_playbook_on_task_start(task, False)
 
     def v2_runner_on_ok(self, result):  # type: ignore[no-untyped-def]
         task = result.task
