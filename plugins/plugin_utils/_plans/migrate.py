@@ -12,6 +12,8 @@ from .results import created, failed, succeeded
 from .start import refuse_unencrypted
 
 Item = dict[str, Any]
+# vm_migrate's outcomes of a VM that runs at the destination: moved by this run, or by one that did not get to the registry.
+ARRIVED = ("migrated", "already_there", "cleaned")
 Result = Mapping[str, Any]
 
 
@@ -38,7 +40,9 @@ def plan(
         )
     moving = [record for record in records if record["host"] == host and host != destination]
     refuse_unencrypted(moving, allow_unencrypted_vtpm)
-    return [{**(options or {}), "vm": record["uuid"], "provided_secrets": _secret_uuids(record)} for record in moving]
+    return [
+        {"clean_source": True, **(options or {}), "vm": record["uuid"], "provided_secrets": _secret_uuids(record)} for record in moving
+    ]
 
 
 def _secret_uuids(record: Record) -> list[str]:
@@ -74,12 +78,11 @@ def outcome(
         attempted: whether the task vm_migrate was begun. If it was, a VM without a result may be anywhere.
 
     Returns:
-        ``records``: vm_record items of the VMs that arrived; ``source``: what stays of them on the source; ``undo``: what this run
-        made on the destination for the others. Both have ``nvram``, ``tpm`` and ``secrets``.
+        ``records``: vm_record items of the VMs that arrived; ``undo``: what this run made on the destination for the others,
+        as ``nvram``, ``tpm`` and ``secrets``.
     """
     return {
         "records": _commit(migrated, records, destination),
-        "source": _source_leftovers(migrated, records),
         "undo": _undo(migrated, secret_results, nvram_results, preflight, attempted),
     }
 
@@ -136,23 +139,8 @@ def _commit(migrated: Sequence[Result], records: Sequence[Record], destination: 
             "expect": {"host": known[result["uuid"]]["host"], "generation": known[result["uuid"]]["generation"]},
         }
         for result in succeeded(migrated)
-        if result["outcome"] in ("migrated", "already_there")
+        if result["outcome"] in ARRIVED
     ]
-
-
-def _source_leftovers(migrated: Sequence[Result], records: Sequence[Record]) -> dict[str, list[Item]]:
-    """What stays on the source after a live migration, for nvram_volume, vtpm and libvirt_secret."""
-    moved = [result for result in succeeded(migrated) if result["outcome"] in ("migrated", "already_there")]
-    known = {record["uuid"]: record for record in records}
-    return {
-        "nvram": [
-            {"vm": result["uuid"], "path": left["path"], "state": "absent", "moved": True} for result in moved for left in _left(result, "nvram")
-        ],
-        "tpm": [{"vm": result["uuid"], "state": "absent", "moved": True} for result in moved if _left(result, "tpm_state")],
-        "secrets": [
-            {"uuid": uuid, "state": "absent", "in_use": "keep"} for result in moved for uuid in _secret_uuids(known[result["uuid"]])
-        ],
-    }
 
 
 def _undo(
@@ -183,7 +171,3 @@ def _undo(
         ],
         "tpm": [{"vm": vm, "state": "absent", "moved": True} for vm, each in left if each["kind"] == "tpm_state"],
     }
-
-
-def _left(result: Result, kind: str) -> list[Mapping[str, Any]]:
-    return [left for left in result.get("source_leftovers") or () if left["kind"] == kind]

@@ -86,19 +86,16 @@ def test_the_commit_compares_owner_and_generation():
 
 def test_an_interrupted_run_is_committed_by_the_next():
     assert outcome([moved(outcome="already_there")])["records"]
+    assert outcome([moved(outcome="cleaned")])["records"]
 
 
-def test_the_source_is_cleaned_of_what_is_left_there():
-    source = outcome([moved(source_leftovers=[{"kind": "nvram", "path": "/n.fd"}, {"kind": "tpm_state", "path": "/t"}])])["source"]
-    assert source["nvram"] == [{"vm": UUID, "path": "/n.fd", "state": "absent", "moved": True}]
-    assert source["tpm"] == [{"vm": UUID, "state": "absent", "moved": True}]
-    assert [item["in_use"] for item in source["secrets"]] == ["keep"]
+def test_a_vm_that_did_not_arrive_is_not_committed():
+    assert outcome([moved(failed=True, running_on="source")])["records"] == []
 
 
-def test_a_vm_that_did_not_arrive_is_neither_committed_nor_cleaned():
-    result = outcome([moved(failed=True, running_on="source")])
-    assert result["records"] == []
-    assert result["source"] == {"nvram": [], "tpm": [], "secrets": []}
+def test_the_source_is_cleaned_unless_told_otherwise():
+    assert migrate.plan([record()], "hv1", "hv2", HOSTS)[0]["clean_source"] is True
+    assert migrate.plan([record()], "hv1", "hv2", HOSTS, options={"clean_source": False})[0]["clean_source"] is False
 
 
 class TestUndo:
