@@ -27,9 +27,10 @@ def pytest_configure(config):
     config.stash[_SHARED] = SharedDirectory()
 
 
-def pytest_unconfigure(config):
-    if _SHARED in config.stash:
-        config.stash[_SHARED].remove()
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    # Not in pytest_unconfigure: a worker of xdist is ended as soon as it has said that it is finished.
+    session.config.stash[_SHARED].remove()
 
 
 @pytest.fixture(scope="session")

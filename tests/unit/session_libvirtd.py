@@ -91,8 +91,7 @@ class LibvirtDaemon:
             try:
                 self.connection = libvirt.open(self.uri)
             except libvirt.libvirtError:
-                self._start()
-                self.connection = libvirt.open(self.uri)
+                self.connection = self._open_when_up(self._start())
 
     def close(self):
         self.connection.close()
@@ -120,9 +119,19 @@ class LibvirtDaemon:
             )
         with open(self._pid_file, "w", encoding="ascii") as stream:
             stream.write(str(process.pid))
-        deadline = time.monotonic() + 30
-        while not os.path.exists(self.socket):
-            assert process.poll() is None and time.monotonic() < deadline, "libvirtd does not start: see %s" % log.name
+        return process
+
+    def _open_when_up(self, process):
+        import libvirt
+
+        deadline = time.monotonic() + 60
+        while True:
+            # The socket is there a moment before the daemon listens on it.
+            try:
+                return libvirt.open(self.uri)
+            except libvirt.libvirtError:
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise
             time.sleep(0.02)
 
     def stop(self):
