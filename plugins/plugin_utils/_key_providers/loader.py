@@ -4,6 +4,7 @@
 """From a provider's record to an open provider; a type whose library is missing fails alone (requirement M8)."""
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Callable, Mapping, Optional
 
 from .._core.errors import ControllerError
@@ -13,7 +14,7 @@ from .native import NativeProvider, open_native
 # Name, settings, state directory, passphrase.
 Opener = Callable[[str, Mapping[str, Any], str, Optional[str]], KeyProvider]
 
-TYPES: Mapping[str, tuple[type[KeyProvider], Opener]] = {"native": (NativeProvider, open_native)}
+TYPES: Mapping[str, tuple[type[KeyProvider], Opener]] = MappingProxyType({"native": (NativeProvider, open_native)})
 
 
 def open_provider(

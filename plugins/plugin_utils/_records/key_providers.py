@@ -140,7 +140,8 @@ def _settings(item: Item, found: Optional[KeyProviderRecord]) -> Mapping[str, An
 
 def _native(provider: KeyProvider) -> NativeProvider:
     """Making and removing key material is the native provider's alone; the others find it in their key manager."""
-    assert isinstance(provider, NativeProvider), type(provider)
+    if not isinstance(provider, NativeProvider):
+        raise TypeError("%s is no native key provider" % provider.name)
     return provider
 
 

@@ -124,6 +124,8 @@ class ResourceKeyPlanner:
 class _Creation:
     """One new key on its way into the registry; the DEK lives only while it is wrapped."""
 
+    _record: ResourceKeyRecord
+
     def __init__(
         self, change: Change, identity: KeyIdentity, provider: str, operation: Optional[str], vm: Optional[VmRecord]
     ) -> None:
@@ -132,7 +134,6 @@ class _Creation:
         self._provider = provider
         self._operation = operation
         self._vm = vm
-        self._record: Optional[ResourceKeyRecord] = None
 
     def prepare(self, providers: Providers) -> None:
         dek = KeyMaterial(os.urandom(DEK_SIZE))
@@ -153,7 +154,6 @@ class _Creation:
 
     def apply(self, session: Session) -> None:
         record = self._record
-        assert record is not None
         vm = session.vms.get(self._identity.resource_uuid)
         if vm is not None and vm.key_provider != self._provider:
             raise _not_bound(vm, self._provider)

@@ -56,7 +56,7 @@ class KeyProviderRepository:
 
     def _count(self, column: Any) -> dict[str, int]:
         statement = sa.select(column, sa.func.count()).where(column.is_not(None)).group_by(column)
-        return {name: count for name, count in self._connection.execute(statement)}
+        return dict(self._connection.execute(statement).all())
 
 
 def names(known: Iterable[str]) -> str:

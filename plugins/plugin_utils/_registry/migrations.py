@@ -4,6 +4,7 @@
 """From nothing, or from an older schema, to the schema of this code."""
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any, Callable, Mapping, Optional
 
 from .._core.errors import ControllerError
@@ -13,7 +14,7 @@ from .sql import sa
 # Schema version → what brings the one before it there, given the connection of one transaction.
 # A step is frozen when it is released: it spells out its own DDL and does not read schema.py.
 Migrations = Mapping[int, Callable[[Any], None]]
-MIGRATIONS: Migrations = {}
+MIGRATIONS: Migrations = MappingProxyType({})
 
 # Any number, the same for all of us: two controllers that find an empty database wait for each other.
 ADVISORY_LOCK = 0x7472_7573_7476_6D
