@@ -130,6 +130,7 @@ options:
       vm:
         description: Name or UUID of the VM.
         type: str
+        required: true
       destination_host:
         description: As O(destination_host).
         type: str
@@ -278,17 +279,32 @@ results:
     nvram:
       description:
         - The VM's NVRAM file; null if it has none.
-        - RV(results[].nvram.template) is null if libvirt does not tell it.
         - RV(results[].nvram.shared) is true only if it was proven to be one file at both ends, and null if it could not be decided.
       type: dict
       returned: always
-      sample:
-        path: /var/lib/libvirt/qemu/nvram/web1_VARS.fd
-        template: /usr/share/OVMF/OVMF_VARS_4M.fd
-        shared: false
-        existed_on_destination: false
+      contains:
+        path:
+          description: The file.
+          type: str
+          returned: always
+          sample: /var/lib/libvirt/qemu/nvram/web1_VARS.fd
+        template:
+          description: What it was made from; null if libvirt does not tell.
+          type: str
+          returned: always
+          sample: /usr/share/OVMF/OVMF_VARS_4M.fd
+        shared:
+          description: Whether both hosts see the same file.
+          type: bool
+          returned: always
+          sample: false
+        existed_on_destination:
+          description: Whether the destination had a file of this path; null if it could not be seen.
+          type: bool
+          returned: always
+          sample: false
     tpm_state:
-      description: The place of the VM's TPM state; null if it has none. Fields as in RV(results[].nvram), without template.
+      description: The place of the VM's TPM state; null if it has none. Fields as in RV(results[].nvram), without a template.
       type: dict
       returned: always
       sample:
@@ -304,16 +320,36 @@ results:
         persistent: true
     timings:
       description:
-        - Seconds for the look at both hosts, until the VM's memory began to move, from then to the end, and for libvirt's call as a whole.
-        - RV(results[].timings.downtime_ms) are the milliseconds in which the VM stood still, as measured by QEMU; null if libvirt did not tell.
+        - How long it took, in seconds by the source's clock.
+        - RV(results[].timings.downtime_ms) is in milliseconds, as measured by QEMU; null if libvirt did not tell.
       type: dict
       returned: after a migration
-      sample:
-        preflight_s: 0.061
-        setup_s: 1.702
-        transfer_s: 0.841
-        total_s: 2.543
-        downtime_ms: 110
+      contains:
+        preflight_s:
+          description: The look at both hosts.
+          type: float
+          returned: always
+          sample: 0.061
+        setup_s:
+          description: Until the first byte of memory moved, which is the start of QEMU and TPM on the destination.
+          type: float
+          returned: always
+          sample: 1.702
+        transfer_s:
+          description: From then to the end.
+          type: float
+          returned: always
+          sample: 0.841
+        total_s:
+          description: libvirt's call as a whole.
+          type: float
+          returned: always
+          sample: 2.543
+        downtime_ms:
+          description: How long the VM stood still.
+          type: int
+          returned: always
+          sample: 110
     bytes:
       description: libvirt's statistics of the finished job.
       type: dict
@@ -385,7 +421,6 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._core.ansible_glue import CONNECTION_OPTIONS, ItemSpec, run_converger
 from ..module_utils._core.change import Change
-from ..module_utils._core.deps import libvirt
 from ..module_utils._core.runner import Item
 from ..module_utils._migration.destination import Destinations
 from ..module_utils._migration.planner import MigrationPlanner
@@ -410,7 +445,8 @@ SPEC = ItemSpec(
         "auto_converge": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 0},
         "connect_timeout": {"type": "int", "default": 10},
-        "provided_secrets": {"type": "list", "elements": "str", "default": []},
+        # UUIDs, not values.
+        "provided_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
         "tpm_state_sharing": {"type": "str", "choices": ["detect", "local", "shared"], "default": "detect"},
     },
     extra=CONNECTION_OPTIONS,
@@ -420,7 +456,7 @@ SPEC = ItemSpec(
 def main() -> None:
     """Read the options, plan and run each migration, report."""
     module = AnsibleModule(**SPEC.module_arguments())
-    destinations = Destinations(lambda uri: libvirt.open(uri))
+    destinations = Destinations()
 
     def make_plan(connection: Any) -> Callable[[Item], Change]:
         return MigrationPlanner(connection, destinations, module.check_mode).plan

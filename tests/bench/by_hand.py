@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import time
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 
 def virsh(*arguments, text=None):

@@ -42,7 +42,7 @@ class Lab:
 
     def command(self, *arguments: str) -> str:
         done = subprocess.run(
-            [str(ROOT / "tests/lab/lab"), *arguments], env=self.environment, capture_output=True, text=True
+            [str(ROOT / "tests/lab/lab"), *arguments], env=self.environment, capture_output=True, text=True, check=False
         )
         if done.returncode:
             raise BenchError("lab %s: %s%s" % (" ".join(arguments), done.stdout, done.stderr))
@@ -70,9 +70,8 @@ class Lab:
         command = ["ansible-playbook", "-i", str(self.inventory), str(playbook), *options]
         started = time.monotonic()
         with open(log, "w", encoding="utf-8") as stream:
-            code = subprocess.run(
-                command, env={**self.environment, "TRUSTEDVM_BENCH_TIMES": str(times)}, stdout=stream, stderr=stream
-            ).returncode
+            environment = {**self.environment, "TRUSTEDVM_BENCH_TIMES": str(times)}
+            code = subprocess.run(command, env=environment, stdout=stream, stderr=stream, check=False).returncode
         took = time.monotonic() - started
         if code:
             raise BenchError("%s failed, see %s:\n%s" % (name, log, log.read_text()[-2000:]))

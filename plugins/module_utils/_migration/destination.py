@@ -41,11 +41,16 @@ def within(seconds: float, work: Callable[[], Result], unreachable: Callable[[st
     return result
 
 
+def connect(uri: str) -> Any:
+    """Open a destination; the URI is one that the source's libvirtd can open as well."""
+    return libvirt.open(uri)
+
+
 class Destinations:
     """Open connections by URI, one each, for all items of a task."""
 
-    def __init__(self, connect: Callable[[str], Any]) -> None:
-        self._connect = connect
+    def __init__(self, opener: Callable[[str], Any] = connect) -> None:
+        self._connect = opener
         self._open: dict[str, Any] = {}
         self._failed: dict[str, TrustedVMError] = {}
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 """Two hosts for tests of the migration: scripted, with libvirt's real error numbers and words."""
 
 import os
-import xml.etree.ElementTree as ElementTree
 from typing import Any, Callable, Optional
+from xml.etree import ElementTree
 
 import libvirt
 

@@ -401,8 +401,6 @@ def test_completed_stats_may_be_missing(pair):
     assert change.result()["outcome"] == "migrated"
 
 
-
-
 def kinds(entries):
     return [entry["kind"] for entry in entries]
 
