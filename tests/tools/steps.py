@@ -106,6 +106,7 @@ def lint_steps() -> list[Step]:
     """Checks that run nothing of the collection."""
     staged = 'stage=$(tests/tools/stage %s); cd "$stage"; %s'
     lint = ("lint",)
+    mypy = "mypy --config-file ../../pyproject.toml --cache-dir ../mypy -p ansible_collections.trustedvm.libvirt.plugins"
     first_line = "FNR == 1 && /^#!.*[\\/ ](ba)?sh( |$)/ { print FILENAME } { nextfile }"
     scripts = "git ls-files -coz --exclude-standard | xargs -0 awk '%s' | xargs shellcheck -x -P ." % first_line
     return [
@@ -115,7 +116,7 @@ def lint_steps() -> list[Step]:
         _shell("changelog-lint", staged % ("changelog-lint", "antsibull-changelog lint"), lint),
         _shell("shellcheck", scripts, lint),
         _shell("ruff", "ruff check --no-cache .", lint),
-        _shell("mypy", "cd build/collections; mypy --config-file ../../pyproject.toml --cache-dir ../mypy -p ansible_collections.trustedvm.libvirt.plugins", lint),
+        _shell("mypy", "cd build/collections; " + mypy, lint),
     ]
 
 
