@@ -113,7 +113,7 @@ class DefinitionPlanner:
 
 
 def _take_over(tree: Any, before: Any) -> None:
-    """What a user's XML leaves open and must not be lost: UUID, vTPM, firmware and NVRAM path."""
+    """What a user's XML leaves open and must not be lost: UUID, vTPM, firmware, NVRAM path, metadata."""
     if tree.find("uuid") is None:
         element = etree.Element("uuid")
         element.text = before.findtext("uuid")
@@ -124,6 +124,20 @@ def _take_over(tree: Any, before: Any) -> None:
         devices = etree.SubElement(tree, "devices") if devices is None else devices
         devices.append(copy.deepcopy(tpm))
     keep_firmware(tree, before)
+    _keep_metadata(tree, before)
+
+
+def _keep_metadata(tree: Any, before: Any) -> None:
+    """Notes of other tools and modules, as which reset a vTPM has had."""
+    old = before.find("metadata")
+    if old is None:
+        return
+    new = tree.find("metadata")
+    if new is None:
+        new = etree.SubElement(tree, "metadata")
+    for note in old:
+        if isinstance(note.tag, str) and new.find(note.tag) is None:
+            new.append(copy.deepcopy(note))
 
 
 def _still_fits(before: Any, wanted: Any, digest: str) -> bool:

@@ -135,6 +135,8 @@ class VtpmPlanner:
         if found is not None:
             new_xml = copy.deepcopy(xml)
             remove_tpm(new_xml)
+            # A device added later starts with a new state; the old one was given up here.
+            note_reset(new_xml, None)
             steps.append(Step("remove vTPM device", lambda: self._define(new_xml)))
         if steps:
             refusals.refuse_busy_vm(domain)

@@ -255,6 +255,16 @@ def test_marks_survive_a_new_definition(host):
     assert marks.tpm_state and marks.nvram
 
 
+def test_notes_of_others_survive_a_new_definition(host):
+    """As the one that says which reset a vTPM has had: without it the next run would reset it again."""
+    host.run(xml=EFI, **TPM)
+    host.domain().setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, "<reset id='7'/>", "other", "urn:other", libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+    host.run(xml=EFI.replace("<vcpu>2", "<vcpu>1"), **TPM)
+    assert host.tree().find("metadata/{urn:other}reset").get("id") == "7"
+    host.run(memory=None, xml=EFI.replace("<vcpu>2", "<vcpu>3"), **TPM)
+    assert host.tree().find("metadata/{urn:other}reset").get("id") == "7"
+
+
 def test_name_and_uuid_of_xml_and_options_must_agree(host):
     assert host.refused(name="web2", xml=EFI).code == "vm_options_invalid"
     assert host.refused(uuid=OTHER, xml=EFI.replace("<memory", "<uuid>%s</uuid><memory" % VM)).code == "vm_options_invalid"
