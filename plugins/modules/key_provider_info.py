@@ -57,11 +57,11 @@ providers:
       returned: always
       type: dict
       sample: {}
-    keys:
+    key_count:
       description: How many resource keys are wrapped with it.
       returned: always
       type: int
-    vms:
+    vm_count:
       description: How many VMs are bound to it.
       returned: always
       type: int

@@ -48,7 +48,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-keys:
+resource_keys:
   description: The keys that were found, the versions of one VM in ascending order.
   returned: success
   type: list

@@ -63,7 +63,7 @@ def read_resource_keys(
         if opened is not None:
             view.update(_verified(record, opened))
         views.append(view)
-    return {"keys": views, "missing": missing}
+    return {"resource_keys": views, "missing": missing}
 
 
 def read_key_providers(registry: Registry, names: Optional[Sequence[str]], open_provider: OpenProvider) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def _verified(record: ResourceKeyRecord, providers: Providers) -> dict[str, Any]
 
 def _provider(record: KeyProviderRecord, uses: Uses, open_provider: OpenProvider) -> dict[str, Any]:
     """A provider that does not work, because of a missing library say, is told as such (requirement M8)."""
-    view = {"keys": uses.keys, "vms": uses.vms}
+    view = {"key_count": uses.keys, "vm_count": uses.vms}
     try:
         described = open_provider(record).describe()
     except ControllerError as error:

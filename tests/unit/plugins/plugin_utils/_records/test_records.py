@@ -220,7 +220,7 @@ def test_a_vm_is_not_unbound_or_forgotten_while_it_has_keys(ready):
     assert refused["error_code"] == "vm_has_resource_keys"
     removed = one(predicted_and_done(ready.vms, {"uuid": VM, "state": "absent", "remove_keys": True}))
     assert removed["removed_keys"] == [1]
-    assert ready.info(reading.read_resource_keys, None, None, None, None) == {"keys": [], "missing": []}
+    assert ready.info(reading.read_resource_keys, None, None, None, None) == {"resource_keys": [], "missing": []}
 
 
 def test_all_items_are_tried_and_the_good_ones_stay(ready):
@@ -264,7 +264,7 @@ def test_get_or_create_then_get(ready):
 def test_m2_purposes_that_only_read_never_create(ready, purpose):
     result = one(ready.keys({"vm": VM, "purpose": purpose}))
     assert result["error_code"] == "resource_key_missing" and purpose in result["msg"] and "native" in result["msg"]
-    assert ready.info(reading.read_resource_keys, [VM], None, None, None) == {"keys": [], "missing": [VM]}
+    assert ready.info(reading.read_resource_keys, [VM], None, None, None) == {"resource_keys": [], "missing": [VM]}
 
 
 def test_m2_reading_a_key_never_creates_one(ready):
@@ -393,7 +393,7 @@ def test_a_record_whose_bytes_were_exchanged_does_not_open(ready):
     good, bad = ready.read(KeyRequest("vtpm", VM, "start"), KeyRequest("vtpm", OTHER, "start"))
     assert isinstance(good, KeyMaterial)
     assert bad.code == "wrapped_key_rejected" and OTHER in str(bad)
-    verified = ready.info(reading.read_resource_keys, None, None, None, ready.opener)["keys"]
+    verified = ready.info(reading.read_resource_keys, None, None, None, ready.opener)["resource_keys"]
     assert {entry["vm"]: entry["usable"] for entry in verified} == {VM: True, OTHER: False}
 
 
