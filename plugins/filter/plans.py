@@ -30,7 +30,7 @@ def _for_templates(function: Callable[..., Any]) -> Callable[..., Any]:
 
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        filters = {
+        filters: dict[str, Callable[..., Any]] = {
             "provision_plan": provision.plan,
             "provision_outcome": provision.outcome,
             "vm_records": provision.vm_records,
