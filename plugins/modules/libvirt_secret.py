@@ -230,7 +230,7 @@ results:
       sample: opened
     used_by:
       description: The names of the domains on this host that name the secret.
-      returned: O(state=absent), or O(state=absent) was refused
+      returned: O(state=absent), also when it was refused because of them
       type: list
       elements: str
     changed:
