@@ -66,6 +66,8 @@ class Fleet:
 
     def up(self, variables: Optional[Mapping[str, Any]] = None) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
+        # Hosts that a killed run left would bring their VMs along.
+        self.lab("down")
         self.lab("up", *self.hosts)
         inventory = yaml.safe_load(self.lab("inventory").stdout)
         inventory["all"].setdefault("vars", {}).update(
