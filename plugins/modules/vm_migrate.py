@@ -13,6 +13,7 @@ description:
     and over TLS. TPM state and NVRAM travel with the VM.
   - Looks at both hosts first, over libvirt. What would make the migration fail, or would lose the TPM state, is an error before anything moves.
     In check mode that is all that happens.
+  - Makes the directory of the VM's NVRAM file on the destination, if it is missing; libvirt makes the file.
   - An encrypted vTPM needs its libvirt secret on the destination, with the same UUID and value. This module checks that it is there and
     does not copy it; the role P(trustedvm.libvirt.vm_migrate#role) defines it there from the VM's key.
   - Afterwards asks both hosts whether the VM runs where it should. After a failure says where the VM runs and what is left on the destination.
@@ -21,6 +22,7 @@ extends_documentation_fragment:
   - trustedvm.libvirt.attributes
   - trustedvm.libvirt.attributes.state_module
   - trustedvm.libvirt.attributes.host
+  - trustedvm.libvirt.attributes.key_carrier
 options:
   vm:
     description:
@@ -104,6 +106,16 @@ options:
       - Seconds to wait for the destination's libvirt.
     type: int
     default: 10
+  value:
+    description:
+      - The value of the TPM's secret in base64. It is tried on the VM's TPM state, and if it does not open it nothing is moved.
+      - It is not sent to the destination.
+    type: str
+  resource_key:
+    description:
+      - Which key of the registry is the value, instead of O(value). Resolved on the controller. A dictionary with
+        C(resource_type), C(vm), C(purpose) and, unless the newest is meant, C(key_version).
+    type: dict
   provided_secrets:
     description:
       - UUIDs of secrets that the play defines on the destination before it migrates.
@@ -177,6 +189,12 @@ options:
       connect_timeout:
         description: As O(connect_timeout).
         type: int
+      value:
+        description: As O(value).
+        type: str
+      resource_key:
+        description: As O(resource_key).
+        type: dict
       provided_secrets:
         description: As O(provided_secrets).
         type: list
@@ -262,6 +280,10 @@ results:
     destination_uri:
       description: URI of the destination.
       type: str
+      returned: always
+    key_opens:
+      description: V(true) if the key given with O(value) or O(resource_key) opens the TPM state; null if it was not tried.
+      type: bool
       returned: always
     secrets:
       description: The libvirt secrets that the VM's TPM needs, without values. Usage and flags are null if the source has lost the secret.
@@ -445,6 +467,8 @@ SPEC = ItemSpec(
         "auto_converge": {"type": "bool", "default": False},
         "timeout": {"type": "int", "default": 0},
         "connect_timeout": {"type": "int", "default": 10},
+        "value": {"type": "str", "no_log": True},
+        "resource_key": {"type": "dict", "no_log": False},
         # UUIDs, not values.
         "provided_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
         "tpm_state_sharing": {"type": "str", "choices": ["detect", "local", "shared"], "default": "detect"},

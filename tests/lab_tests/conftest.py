@@ -135,12 +135,12 @@ class Vm:
             "virsh -q secret-set-value %s --file /run/value --plain; rm /run/value" % (encoded, secret or self.secret),
         )
 
-    def start(self, disk: str | None = None) -> None:
+    def start(self, disk: str | None = None, nvram: str | None = None) -> None:
         self.define_secret(HOSTS[0])
-        self.lab.write(HOSTS[0], "/run/vm.xml", self.xml(disk))
+        self.lab.write(HOSTS[0], "/run/vm.xml", self.xml(disk, nvram))
         self.lab.script(HOSTS[0], "virsh -q define /run/vm.xml; virsh -q start %s" % self.name)
 
-    def xml(self, disk: str | None) -> str:
+    def xml(self, disk: str | None, nvram: str | None) -> str:
         disk_xml = (
             "<disk type='file' device='disk'><driver name='qemu' type='raw'/><source file='%s'/>"
             "<target dev='vda' bus='virtio'/></disk>" % disk
@@ -148,11 +148,17 @@ class Vm:
             else ""
         )
         return """<domain type='qemu'><name>%s</name><uuid>%s</uuid><memory unit='MiB'>128</memory><vcpu>1</vcpu>
-        <os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type></os>
+        <os firmware='efi'><type arch='x86_64' machine='q35'>hvm</type>%s</os>
         <features><acpi/><apic/><smm state='on'/></features><cpu mode='custom'><model>qemu64</model></cpu>
         <devices>%s<tpm model='tpm-crb'><backend type='emulator' version='2.0' persistent_state='yes'>
         <encryption secret='%s'/></backend></tpm><controller type='usb' model='none'/>
-        <memballoon model='none'/></devices></domain>""" % (self.name, self.uuid, disk_xml, self.secret)
+        <memballoon model='none'/></devices></domain>""" % (
+            self.name,
+            self.uuid,
+            "<nvram>%s</nvram>" % nvram if nvram else "",
+            disk_xml,
+            self.secret,
+        )
 
     def migrate(self, check: bool = False, source: str = HOSTS[0], destination: str = HOSTS[1], **options: Any) -> dict[str, Any]:
         arguments = {"vm": self.name, "destination_host": destination, **options}

@@ -119,6 +119,20 @@ def test_clean_source_leaves_nothing_on_the_source(vm):
     assert (again["changed"], again["item"]["outcome"]) == (False, "already_there")
 
 
+def test_nvram_in_a_directory_that_the_destination_lacks(vm):
+    vm.nvram = "/srv/local/nvram-test/%s/%s.fd" % (vm.uuid, vm.uuid)
+    directory = vm.nvram.rsplit("/", 1)[0]
+    vm.lab.on(SOURCE, "mkdir", "-p", directory)
+    vm.start(nvram=vm.nvram)
+    vm.define_secret(DESTINATION, value="not the key")
+    assert vm.migrate()["item"]["leftovers"] == [{"kind": "nvram", "path": vm.nvram}]
+    vm.lab.on(DESTINATION, "rm", vm.nvram)
+    vm.lab.on(DESTINATION, "rmdir", directory)
+    vm.define_secret(DESTINATION)
+    assert vm.migrate()["item"]["outcome"] == "migrated"
+    assert vm.lab.on(DESTINATION, "ls", vm.nvram)
+
+
 def test_same_host(vm):
     vm.start()
     item = vm.migrate(destination=SOURCE)["item"]

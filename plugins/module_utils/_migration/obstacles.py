@@ -9,6 +9,8 @@ from typing import Any, Optional
 
 from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
+from .._tpm.key_check import OPENED, check_state
+from .._tpm.state_dir import TpmState
 from . import capabilities
 from .machine import Machine
 from .request import SHARING_DETECT, Request
@@ -20,7 +22,7 @@ def find_obstacles(survey: Survey, request: Request, check_mode: bool) -> list[T
     machine, host = survey.machine, survey.destination_host or ""
     if machine is None or survey.here is None:
         return []
-    found = [_job_obstacle(survey.here, machine)]
+    found = [_job_obstacle(survey.here, machine), _key_obstacle(survey, request)]
     provided = request.provided_secrets if check_mode else ()
     found += [secret.obstacle(host, provided) for secret in survey.secrets]
     found.append(_tpm_state_obstacle(survey, request))
@@ -36,6 +38,19 @@ def _job_obstacle(domain: Any, machine: Machine) -> Optional[TrustedVMError]:
         "libvirt is busy with VM '%s': a migration, save, dump or backup runs" % machine.name,
         hint="Wait for it (virsh domjobinfo) or abort it (virsh domjobabort)",
     )
+
+
+def _key_obstacle(survey: Survey, request: Request) -> Optional[TrustedVMError]:
+    """The key that the destination's secret will get must open the state that travels there."""
+    machine = survey.machine
+    if request.value is None or machine is None or machine.tpm_state is None or not machine.secret_uuids:
+        return None
+    try:
+        found = check_state(TpmState(machine.tpm_state), encrypted=True, passphrase=request.value)
+    except TrustedVMError as error:
+        return error
+    survey.key_opens = True if found == OPENED else None
+    return None
 
 
 def _tpm_state_obstacle(survey: Survey, request: Request) -> Optional[TrustedVMError]:

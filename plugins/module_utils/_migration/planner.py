@@ -5,8 +5,9 @@ from __future__ import annotations
 
 """From one item to its change: look, decide, and the one step that migrates."""
 
+import os
 import time
-from typing import Any, Mapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 from .._core.change import Change, Step
 from .._core.connection import libvirt_failure
@@ -15,6 +16,7 @@ from .._core.domains import DomainIndex
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
 from .._domain.lifecycle import power_state
+from . import nvram_directory
 from .aftermath import after_failure, prove, source_leftovers
 from .destination import Destinations, unreachable, within
 from .failures import migration_failure
@@ -22,6 +24,7 @@ from .job import JobReport, MigrationJob, Progress, completed_stats
 from .obstacles import find_obstacles
 from .qemu_log import is_vague, last_words
 from .request import Request
+from .sharing import NO_DIRECTORY
 from .survey import Survey, find_here, find_there, look_at_state
 
 # libvirt asks each QEMU binary once for its capabilities, which takes seconds on a slow host.
@@ -142,6 +145,7 @@ class MigrationPlanner:
         job = MigrationJob(survey.here, request, self._on_progress)
         host = survey.destination_host or request.destination_uri
         try:
+            self._make_nvram_directory(survey)
             report = job.run()
             there, destination = prove(survey, request)
         except libvirt.libvirtError as error:
@@ -161,19 +165,34 @@ class MigrationPlanner:
             secret["on_destination"] = True
         change.details["source_leftovers"] = source_leftovers(survey) if request.undefine_source else []
 
+    @staticmethod
+    def _make_nvram_directory(survey: Survey) -> None:
+        if survey.nvram is NO_DIRECTORY and survey.machine is not None and survey.machine.nvram:
+            nvram_directory.make(survey.destination, os.path.dirname(survey.machine.nvram))
+
     def _last_words(self, error: Any, survey: Survey, request: Request) -> Optional[str]:
         if not is_vague(error) or survey.machine is None:
             return None
-        uri, seconds, name = request.destination_uri, request.connect_timeout, survey.machine.name
+        name = survey.machine.name
+        words: Optional[str] = self._quietly(request, lambda destination: last_words(destination, name))
+        return words
+
+    def _quietly(self, request: Request, work: Callable[[Any], Any]) -> Any:
+        """Ask the destination for something after a failure; None where it cannot be had."""
+        uri, seconds = request.destination_uri, request.connect_timeout
         try:
             fresh = self._destinations.again(uri, seconds)
-            return within(seconds, lambda: last_words(fresh, name), lambda why: unreachable(uri, why))
-        except TrustedVMError:
+            return within(seconds, lambda: work(fresh), lambda why: unreachable(uri, why))
+        except (TrustedVMError, libvirt.libvirtError):
             return None
 
     def _explain(self, error: TrustedVMError, survey: Survey, request: Request, change: Change) -> None:
         """Add to the first error where the VM is now and what is left on the destination."""
         after = after_failure(survey, request, self._destinations)
+        if survey.nvram is NO_DIRECTORY and survey.machine is not None and survey.machine.nvram:
+            # Only if it is empty; else the file in it is among the leftovers.
+            directory = os.path.dirname(survey.machine.nvram)
+            self._quietly(request, lambda destination: nvram_directory.remove_empty(destination, directory))
         change.left_changed = after["running_on"] != "source"
         error.details = {**survey.as_result(), **error.details, **after}
         error.hint = "%s%s" % (_reassurance(after["running_on"], survey), error.hint or "")

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 """What is asked of one migration, and how libvirt is told."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Mapping, Optional, Tuple
 from urllib.parse import quote
 
 from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
+from .._secret.value import given_value
 
 SHARING_DETECT = "detect"
 SHARING_LOCAL = "local"
@@ -19,7 +20,11 @@ SHARING_SHARED = "shared"
 
 @dataclass(frozen=True)
 class Request:
-    """One migration. The times are seconds, the bandwidth is MiB/s; 0 is "no limit"."""
+    """One migration. The times are seconds, the bandwidth is MiB/s; 0 is "no limit".
+
+    Attributes:
+        value: the value of the TPM's secret, to be tried on the TPM state; never in a result.
+    """
 
     vm: str
     destination_uri: str
@@ -36,13 +41,15 @@ class Request:
     connect_timeout: int = 10
     provided_secrets: Tuple[str, ...] = ()
     tpm_state_sharing: str = SHARING_DETECT
+    value: Optional[bytes] = field(default=None, repr=False)
 
     @classmethod
     def from_options(cls, options: Mapping[str, Any]) -> Request:
         """From the module's options.
 
         Raises:
-            TrustedVMError: ``invalid_destination``, ``invalid_option``.
+            TrustedVMError: ``invalid_destination``, ``invalid_option`` and those of
+                :func:`.._secret.value.given_value`.
         """
         for name in ("bandwidth", "timeout", "connect_timeout"):
             _refuse_negative(name, options[name])
@@ -68,6 +75,7 @@ class Request:
             connect_timeout=options["connect_timeout"] or 10,
             provided_secrets=tuple(text.lower() for text in options["provided_secrets"] or ()),
             tpm_state_sharing=options["tpm_state_sharing"],
+            value=given_value(options),
         )
 
     def flags(self) -> int:

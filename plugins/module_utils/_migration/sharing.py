@@ -34,7 +34,7 @@ class Sharing:
     Attributes:
         shared: True only on proof; None where it could not be decided.
         exists: a file of that name is there; None where it could not be seen.
-        reason: why it could not be decided.
+        reason: why it could not be decided, or that not even the directory is there.
     """
 
     shared: Optional[bool]
@@ -43,6 +43,7 @@ class Sharing:
 
 
 NOT_THERE = Sharing(shared=False, exists=False)
+NO_DIRECTORY = Sharing(shared=False, exists=False, reason="no such directory")
 
 
 def probe(destination: Any, directory: str, names: Sequence[str]) -> Sharing:
@@ -85,7 +86,7 @@ def _look(destination: Any, directory: str, names: Sequence[str]) -> Sharing:
     except libvirt.libvirtError as error:
         # virReportSystemError puts errno into int1 (libvirt virerror.c), also over the wire.
         if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == ENOENT:
-            return NOT_THERE
+            return NO_DIRECTORY
         return Sharing(None, None, libvirt_message(error))
 
 

@@ -31,6 +31,7 @@ class Survey:
         already_there: it runs on the destination and not here.
         nvram: whether the NVRAM file is one and the same at both ends; None without a file.
         tpm_state: the same for the emulated TPM's state.
+        key_opens: the key given with the request opens the TPM state; None if it was not tried.
     """
 
     source: Any
@@ -46,6 +47,7 @@ class Survey:
     secrets: list[TpmSecret] = field(default_factory=list)
     nvram: Optional[Sharing] = None
     tpm_state: Optional[Sharing] = None
+    key_opens: Optional[bool] = None
 
     def running_on(self) -> str:
         here = self.here is not None and bool(self.here.isActive())
@@ -66,6 +68,7 @@ class Survey:
             "source_host": self.source_host,
             "destination_host": self.destination_host,
             "destination_uri": self.destination_uri,
+            "key_opens": self.key_opens,
             "secrets": [secret.as_result() for secret in self.secrets],
             "nvram": nvram,
             "tpm_state": _place(

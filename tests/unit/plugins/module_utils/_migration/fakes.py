@@ -180,6 +180,15 @@ class FakePool:
     def destroy(self) -> None:
         self.destroyed = True
 
+    def delete(self, flags: int = 0) -> None:
+        try:
+            os.rmdir(self.directory)
+        except OSError as error:
+            raise libvirt_error(libvirt.VIR_ERR_SYSTEM_ERROR, "failed to remove pool", error.errno or 0) from error
+
+    def undefine(self) -> None:
+        pass
+
 
 class FakeHost:
     """A virConnect. ``directories`` maps a directory to where this host really has it."""
@@ -257,10 +266,16 @@ class FakeHost:
             raise self.pool_error
         asked = os.path.normpath(str(ElementTree.fromstring(xml).findtext("target/path")))
         real = self.directories.get(asked, self.root + asked)
+        if flags & libvirt.VIR_STORAGE_POOL_CREATE_WITH_BUILD:
+            os.makedirs(real, exist_ok=True)
         if not os.path.isdir(real):
             raise libvirt_error(libvirt.VIR_ERR_SYSTEM_ERROR, "cannot open directory '%s': No such file or directory" % asked, 2)
         self.pools.append(FakePool(real))
         return self.pools[-1]
+
+    def storagePoolDefineXML(self, xml: str, flags: int = 0) -> FakePool:
+        asked = str(ElementTree.fromstring(xml).findtext("target/path"))
+        return FakePool(self.root + asked)
 
     def newStream(self, flags: int = 0) -> FakeStream:
         return FakeStream()
@@ -340,6 +355,8 @@ def options(**given: Any) -> dict[str, Any]:
         "timeout": 0,
         "connect_timeout": 2,
         "provided_secrets": [],
+        "value": None,
+        "resource_key": None,
         "tpm_state_sharing": "detect",
         **given,
     }

@@ -3,6 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import base64
 import os
 import threading
 import time
@@ -474,3 +475,37 @@ def test_nothing_is_cleaned_after_a_failure(pair):
 
 def test_clean_source_needs_undefine_source(pair):
     assert refused(pair, clean_source=True, undefine_source=False).code == "invalid_option"
+
+
+def directory_there(pair):
+    return os.path.isdir(pair.destination.root + os.path.dirname(pair.nvram))
+
+
+def test_the_nvrams_directory_is_made_for_the_run_only(pair):
+    plan(pair, check_mode=True)
+    assert not directory_there(pair)
+    plan(pair).apply()
+    assert directory_there(pair)
+
+
+def test_the_nvrams_directory_goes_after_a_failure(pair):
+    failed(pair, raising(libvirt.VIR_ERR_NO_SECRET, "Secret not found"))
+    assert not directory_there(pair)
+
+
+def test_the_nvrams_directory_stays_with_what_is_in_it(pair):
+    def fail(domain, uri, parameters, flags):
+        pair.own_copy(pair.nvram)
+        raise libvirt_error(libvirt.VIR_ERR_NO_SECRET, "Secret not found")
+
+    error, change = failed(pair, fail)
+    assert directory_there(pair) and kinds(error.details["leftovers"]) == ["nvram"]
+
+
+def test_the_key_is_tried_before_anything_moves(pair, real_states):
+    real_states.put(os.path.dirname(os.path.dirname(pair.tpm_directory)), VM_UUID, real_states.encrypted)
+    right = base64.b64encode(real_states.passphrase).decode()
+    assert plan(pair, value=right).result()["key_opens"] is True
+    assert plan(pair).result()["key_opens"] is None
+    wrong = base64.b64encode(b"another key").decode()
+    assert refused(pair, value=wrong).code == "key_does_not_open_tpm_state"

@@ -28,7 +28,7 @@ def test_a_file_of_the_same_name_is_no_proof(pair):
 
 
 def test_no_such_directory(pair):
-    assert probe(pair) == sharing.NOT_THERE
+    assert probe(pair) is sharing.NO_DIRECTORY
 
 
 def test_no_such_file(pair):
