@@ -150,7 +150,7 @@ def test_unreachable_is_told_in_time(vm):
     finally:
         vm.lab.command("heal", DESTINATION)
     assert item["error_code"] == "destination_unreachable"
-    assert took < 30, "the two tasks of the play included"
+    assert took < 100, "TCP alone would try for two minutes and more"
     assert vm.lab.state(SOURCE, vm.name) == "running"
 
 
