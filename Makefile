@@ -44,7 +44,7 @@ setup: ## Only install what the other targets need
 	@tests/tools/setup --tests
 
 dist: ## Build the collection's archive in build/
-	@$(RUN) ansible-galaxy collection build --force --output-path build
+	@$(RUN) bash -c 'ansible-galaxy collection build --force --output-path build "$$(tests/tools/stage dist)"'
 
 clean: ## Remove the work files of this checkout; the cache stays
 	rm -rf build

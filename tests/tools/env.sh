@@ -37,3 +37,4 @@ export ANSIBLE_COLLECTIONS_PATH="$TRUSTEDVM_BUILD/collections"
 # Keeps the user's ~/.ansible out of the tests, and the tests out of it.
 export ANSIBLE_HOME="$TRUSTEDVM_BUILD/ansible"
 export PYTHONDONTWRITEBYTECODE=1
+export HYPOTHESIS_STORAGE_DIRECTORY="$TRUSTEDVM_BUILD/hypothesis"
