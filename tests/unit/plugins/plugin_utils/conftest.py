@@ -14,8 +14,10 @@ import multiprocessing
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 import uuid
 
 import pytest
@@ -47,7 +49,7 @@ def postgresql_server():
 
 
 class private_server:
-    """A server of our own on a Unix socket, without network."""
+    """A server of our own on a Unix socket, without network; it ends with this process, however that ends."""
 
     def __init__(self, binaries):
         self.binaries = binaries
@@ -55,18 +57,35 @@ class private_server:
 
     def __enter__(self):
         shutil.chown(self.root, "postgres", "postgres")
-        self._run("initdb", "-D", self.root + "/data", "-A", "trust", "-U", "tester", "--no-sync")
-        options = "-c listen_addresses='' -c unix_socket_directories=%s -c fsync=off" % self.root
-        self._run("pg_ctl", "-D", self.root + "/data", "-l", self.root + "/log", "-o", options, "-w", "start")
+        data = self.root + "/data"
+        subprocess.run(
+            self._command("initdb", "-D", data, "-A", "trust", "-U", "tester", "--no-sync"), check=True, capture_output=True, cwd=self.root
+        )
+        settings = ("listen_addresses=", "unix_socket_directories=" + self.root, "fsync=off")
+        options = [word for setting in settings for word in ("-c", setting)]
+        with open(self.root + "/log", "wb") as log:
+            self.server = subprocess.Popen(self._command("postgres", "-D", data, *options), stdout=log, stderr=log, cwd=self.root)
+        self._wait()
         return "postgresql://tester@/postgres?host=%s" % self.root
 
     def __exit__(self, *exception):
-        self._run("pg_ctl", "-D", self.root + "/data", "-m", "immediate", "-w", "stop")
+        self.server.send_signal(signal.SIGINT)
+        self.server.wait(60)
         shutil.rmtree(self.root, ignore_errors=True)
 
-    def _run(self, program, *arguments):
-        command = ["runuser", "-u", "postgres", "--", os.path.join(self.binaries, program), *arguments]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=self.root)
+    def _command(self, program, *arguments):
+        # The kernel interrupts it (PostgreSQL: a fast shutdown) when we are killed.
+        become = ("setpriv", "--pdeathsig", "INT", "--reuid", "postgres", "--regid", "postgres", "--clear-groups")
+        return [*become, os.path.join(self.binaries, program), *arguments]
+
+    def _wait(self):
+        ready = [os.path.join(self.binaries, "pg_isready"), "-q", "-h", self.root]
+        deadline = time.monotonic() + 60
+        while subprocess.run(ready, check=False).returncode != 0:
+            if self.server.poll() is not None or time.monotonic() > deadline:
+                with open(self.root + "/log", encoding="utf-8") as log:
+                    raise RuntimeError("PostgreSQL does not start: " + log.read())
+            time.sleep(0.1)
 
 
 @pytest.fixture(scope="session")
