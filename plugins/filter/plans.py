@@ -39,7 +39,7 @@ class FilterModule:
             "destroy_plan": destroy.plan,
             "destroy_outcome": destroy.outcome,
             "migrate_plan": migrate.plan,
-            "migrate_prepare": migrate.prepare,
+            "migrate_secrets": migrate.secrets,
             "migrate_outcome": migrate.outcome,
         }
         return {name: _for_templates(function) for name, function in filters.items()}

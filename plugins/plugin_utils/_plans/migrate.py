@@ -24,8 +24,11 @@ def plan(
     known_hosts: Sequence[str],
     options: Optional[Mapping[str, Any]] = None,
     allow_unencrypted_vtpm: bool = False,
-) -> list[Item]:
+) -> dict[str, list[Item]]:
     """vm_migrate items for the VMs that this host owns and that are not yet where they should be.
+
+    Returns:
+        ``preflight``, with a reference to the key that is tried on the TPM state, and ``moves``, which need no key.
 
     Raises:
         ControllerError: ``destination_unknown``, ``unencrypted_vtpm_refused`` (M5).
@@ -40,9 +43,11 @@ def plan(
         )
     moving = [record for record in records if record["host"] == host and host != destination]
     refuse_unencrypted(moving, allow_unencrypted_vtpm)
-    return [
-        {"clean_source": True, **(options or {}), "vm": record["uuid"], "provided_secrets": _secret_uuids(record)} for record in moving
-    ]
+    moves = [{"clean_source": True, **(options or {}), "vm": each["uuid"], "provided_secrets": _secret_uuids(each)} for each in moving]
+    return {
+        "preflight": [{**move, "resource_key": _key(move["vm"])} if move["provided_secrets"] else move for move in moves],
+        "moves": moves,
+    }
 
 
 def _secret_uuids(record: Record) -> list[str]:
@@ -50,14 +55,31 @@ def _secret_uuids(record: Record) -> list[str]:
     return [vtpm["secret_uuid"]] if vtpm.get("encrypted") else []
 
 
-def prepare(preflight: Sequence[Result], records: Sequence[Record]) -> dict[str, list[Item]]:
-    """What comes before the move, from the results of vm_migrate in check mode.
+def secrets(preflight: Sequence[Result], records: Sequence[Record]) -> list[Item]:
+    """The source's secrets as libvirt_secret items for the destination: same UUID, usage and kind (M1).
 
-    Returns:
-        ``secrets``: libvirt_secret items for the destination; ``proofs``: vtpm_info items that prove on the source that the
-        key, which the destination gets, opens the TPM state; ``nvram``: nvram_volume items for the destination.
+    A VM that is on the destination already (an earlier run was cut off) needs none. Each names the purpose, usage, VM and
+    key (M6), by a reference that never creates a key (M2).
+
+    Args:
+        preflight: vm_migrate's results in check mode.
     """
-    return {"secrets": _secrets(preflight, records), "proofs": _proofs(preflight), "nvram": _nvram(preflight)}
+    known = {record["uuid"]: record for record in records}
+    return [
+        {
+            "uuid": secret["uuid"],
+            "usage": secret.get("usage") or known[result["uuid"]]["vtpm"]["usage"],
+            "ephemeral": bool(secret.get("ephemeral")),
+            "resource_key": _key(result["uuid"]),
+        }
+        for result in succeeded(preflight)
+        if result["outcome"] == "migrated"
+        for secret in result["secrets"]
+    ]
+
+
+def _key(vm: str) -> dict[str, str]:
+    return {"resource_type": "vtpm", "vm": vm, "purpose": "migrate"}
 
 
 def outcome(
@@ -66,7 +88,6 @@ def outcome(
     records: Sequence[Record],
     destination: str,
     secret_results: Sequence[Result] = (),
-    nvram_results: Sequence[Result] = (),
     attempted: bool = True,
 ) -> dict[str, Any]:
     """What comes after the move, VM by VM.
@@ -74,7 +95,6 @@ def outcome(
     Args:
         migrated: vm_migrate's results; empty where that task was not reached.
         secret_results: libvirt_secret's results on the destination.
-        nvram_results: nvram_volume's results on the destination.
         attempted: whether the task vm_migrate was begun. If it was, a VM without a result may be anywhere.
 
     Returns:
@@ -83,49 +103,8 @@ def outcome(
     """
     return {
         "records": _commit(migrated, records, destination),
-        "undo": _undo(migrated, secret_results, nvram_results, preflight, attempted),
+        "undo": _undo(migrated, secret_results, preflight, attempted),
     }
-
-
-def _secrets(preflight: Sequence[Result], records: Sequence[Record]) -> list[Item]:
-    """The source's secrets as libvirt_secret items for the destination: same UUID, usage and kind (M1).
-
-    A VM that is on the destination already (an earlier run was cut off) needs none. Each names the purpose, usage, VM and
-    key (M6), by a reference that never creates a key (M2).
-    """
-    known = {record["uuid"]: record for record in records}
-    items = []
-    for result in succeeded(preflight):
-        if result["outcome"] != "migrated":
-            continue
-        for secret in result["secrets"]:
-            items.append(
-                {
-                    "uuid": secret["uuid"],
-                    "usage": secret.get("usage") or known[result["uuid"]]["vtpm"]["usage"],
-                    "ephemeral": bool(secret.get("ephemeral")),
-                    "resource_key": {"resource_type": "vtpm", "vm": result["uuid"], "purpose": "migrate"},
-                }
-            )
-    return items
-
-
-def _proofs(preflight: Sequence[Result]) -> list[Item]:
-    return [
-        {"vm": result["uuid"], "resource_key": {"resource_type": "vtpm", "vm": result["uuid"], "purpose": "migrate"}}
-        for result in succeeded(preflight)
-        if result["outcome"] == "migrated" and result["secrets"]
-    ]
-
-
-def _nvram(preflight: Sequence[Result]) -> list[Item]:
-    """libvirt fills the destination's NVRAM during the migration, but makes no directory for it (seen on 9.0)."""
-    items = []
-    for result in succeeded(preflight):
-        nvram = result.get("nvram")
-        if result["outcome"] == "migrated" and nvram and nvram["shared"] is False and not nvram["existed_on_destination"]:
-            items.append({"vm": result["uuid"], "path": nvram["path"], "template": nvram.get("template")})
-    return items
 
 
 def _commit(migrated: Sequence[Result], records: Sequence[Record], destination: str) -> list[Item]:
@@ -146,7 +125,6 @@ def _commit(migrated: Sequence[Result], records: Sequence[Record], destination: 
 def _undo(
     migrated: Sequence[Result],
     secret_results: Sequence[Result],
-    nvram_results: Sequence[Result],
     preflight: Sequence[Result],
     attempted: bool,
 ) -> dict[str, list[Item]]:
@@ -162,12 +140,6 @@ def _undo(
     left = [(result["uuid"], left) for result in failed(migrated) if result.get("uuid") in stayed for left in result.get("leftovers") or ()]
     return {
         "secrets": [{"uuid": result["uuid"], "state": "absent"} for result in created(secret_results) if result["uuid"] not in keep_secrets],
-        "nvram": [
-            {"path": path, "state": "absent", "moved": True}
-            for path in sorted(
-                {result["path"] for result in created(nvram_results) if result["uuid"] not in keep}
-                | {each["path"] for _vm, each in left if each["kind"] == "nvram"}
-            )
-        ],
+        "nvram": [{"path": each["path"], "state": "absent", "moved": True} for _vm, each in left if each["kind"] == "nvram"],
         "tpm": [{"vm": vm, "state": "absent", "moved": True} for vm, each in left if each["kind"] == "tpm_state"],
     }

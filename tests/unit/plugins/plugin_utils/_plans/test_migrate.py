@@ -14,8 +14,8 @@ HOSTS = ["hv1", "hv2"]
 SECRET = {"uuid": "5ec00000-0000-4000-8000-000000000001", "usage": "made by hand", "ephemeral": False, "on_destination": False}
 
 
-def preflight(vm_uuid=UUID, outcome="migrated", secrets=(SECRET,), nvram=None):
-    return {"uuid": vm_uuid, "vm": vm_uuid, "outcome": outcome, "secrets": list(secrets), "nvram": nvram}
+def preflight(vm_uuid=UUID, outcome="migrated", secrets=(SECRET,)):
+    return {"uuid": vm_uuid, "vm": vm_uuid, "outcome": outcome, "secrets": list(secrets)}
 
 
 def moved(vm_uuid=UUID, **more):
@@ -29,12 +29,12 @@ def outcome(migrated, **more):
 
 def test_each_host_moves_what_it_owns():
     records = [record(), record("web2", OTHER, "hv2")]
-    assert [item["vm"] for item in migrate.plan(records, "hv1", "hv2", HOSTS)] == [UUID]
-    assert migrate.plan(records, "hv2", "hv2", HOSTS) == []
+    assert [item["vm"] for item in migrate.plan(records, "hv1", "hv2", HOSTS)["moves"]] == [UUID]
+    assert migrate.plan(records, "hv2", "hv2", HOSTS) == {"preflight": [], "moves": []}
 
 
 def test_options_reach_every_item():
-    assert migrate.plan([record()], "hv1", "hv2", HOSTS, options={"unsafe": True})[0]["unsafe"] is True
+    assert migrate.plan([record()], "hv1", "hv2", HOSTS, options={"unsafe": True})["moves"][0]["unsafe"] is True
 
 
 def test_an_unknown_destination_is_refused():
@@ -51,32 +51,34 @@ def test_m5_bound_vms_are_never_without_key():
 
 
 def test_m1_the_destination_gets_the_sources_uuid_and_usage():
-    item = migrate.prepare([preflight()], [record()])["secrets"][0]
+    item = migrate.secrets([preflight()], [record()])[0]
     assert (item["uuid"], item["usage"]) == (SECRET["uuid"], "made by hand")
 
 
 def test_m1_a_source_that_lost_its_secret_still_has_the_recorded_usage():
-    item = migrate.prepare([preflight(secrets=[{**SECRET, "usage": None}])], [record()])["secrets"][0]
+    item = migrate.secrets([preflight(secrets=[{**SECRET, "usage": None}])], [record()])[0]
     assert item["usage"] == "trustedvm:vtpm:" + UUID
 
 
 def test_m2_m6_the_key_is_named_with_a_purpose_that_never_creates():
-    prepared = migrate.prepare([preflight()], [record()])
-    for item in prepared["secrets"] + prepared["proofs"]:
+    plan = migrate.plan([record()], "hv1", "hv2", HOSTS)
+    for item in migrate.secrets([preflight()], [record()]) + plan["preflight"]:
         assert item["resource_key"] == {"resource_type": "vtpm", "vm": UUID, "purpose": "migrate"}
 
 
 def test_a_vm_that_arrived_in_an_earlier_run_needs_no_secret():
-    assert migrate.prepare([preflight(outcome="already_there")], [record()]) == {"secrets": [], "proofs": [], "nvram": []}
+    assert migrate.secrets([preflight(outcome="already_there")], [record()]) == []
 
 
-@pytest.mark.parametrize(
-    ("shared", "existed", "made"), [(False, False, True), (False, True, False), (True, False, False), (None, False, False)]
-)
-def test_nvram_is_made_on_the_destination_where_it_is_not_shared(shared, existed, made):
-    nvram = {"path": "/n.fd", "shared": shared, "existed_on_destination": existed, "template": "/t.fd"}
-    items = migrate.prepare([preflight(nvram=nvram)], [record()])["nvram"]
-    assert items == ([{"vm": UUID, "path": "/n.fd", "template": "/t.fd"}] if made else [])
+def test_the_move_itself_carries_no_key():
+    plan = migrate.plan([record()], "hv1", "hv2", HOSTS)
+    assert "resource_key" not in plan["moves"][0]
+
+
+def test_m5_an_unencrypted_vtpm_has_no_key_to_try():
+    records = [record(provider=None, encrypted=False)]
+    plan = migrate.plan(records, "hv1", "hv2", HOSTS, allow_unencrypted_vtpm=True)
+    assert "resource_key" not in plan["preflight"][0] and plan["moves"][0]["provided_secrets"] == []
 
 
 def test_the_commit_compares_owner_and_generation():
@@ -94,8 +96,8 @@ def test_a_vm_that_did_not_arrive_is_not_committed():
 
 
 def test_the_source_is_cleaned_unless_told_otherwise():
-    assert migrate.plan([record()], "hv1", "hv2", HOSTS)[0]["clean_source"] is True
-    assert migrate.plan([record()], "hv1", "hv2", HOSTS, options={"clean_source": False})[0]["clean_source"] is False
+    assert migrate.plan([record()], "hv1", "hv2", HOSTS)["moves"][0]["clean_source"] is True
+    assert migrate.plan([record()], "hv1", "hv2", HOSTS, options={"clean_source": False})["moves"][0]["clean_source"] is False
 
 
 class TestUndo:
@@ -117,12 +119,6 @@ class TestUndo:
     def test_m4_kept_if_it_existed_before(self):
         undo = self.undo([moved(failed=True, running_on="source")], secret_results=[{"uuid": SECRET["uuid"], "outcome": "unchanged"}])
         assert undo["secrets"] == []
-
-    @pytest.mark.parametrize(("where", "removed"), [("source", True), ("unknown", False)])
-    def test_m4_nvram_that_this_run_made_goes_too(self, where, removed):
-        made = [{"uuid": UUID, "path": "/n.fd", "outcome": "created"}]
-        undo = self.undo([moved(failed=True, running_on=where)], nvram_results=made)
-        assert [item["path"] for item in undo["nvram"]] == (["/n.fd"] if removed else [])
 
     def test_m4_kept_after_success(self):
         assert self.undo([moved()])["secrets"] == []
