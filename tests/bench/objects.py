@@ -16,15 +16,20 @@ from harness import HERE, BenchError, Lab
 REMOTE = "/run/trustedvm-bench"
 
 
-def measure(lab: Lab, host: str, cases: dict[str, Case], name: str, rounds: int, loop: bool) -> list[dict[str, Any]]:
-    """Two rows: first run and no-change run."""
+def measure(lab: Lab, host: str, cases: dict[str, Case], name: str, rounds: int, loop_items: int) -> list[dict[str, Any]]:
+    """Two rows: first run and no-change run.
+
+    Args:
+        loop_items: how many items the loop goes over; its time is scaled to all, as each costs the same.
+    """
     case = cases[name]
     (lab.directory / (name + ".json")).write_text(json.dumps(case.items))
     tasks = _prepare(lab, cases, case)
     for number in range(rounds):
         tasks += _round(case, number)
-    if loop:
-        tasks += [_raw("clean", case), _named("loop first", case.loop_task()), _named("loop second", case.loop_task())]
+    if loop_items:
+        loop = case.loop_task(loop_items)
+        tasks += [_raw("clean", case), _named("loop first", loop), _named("loop second", loop)]
     tasks += [_raw("clean", cases[needed]) for needed in (name, *reversed(case.needs))]
     play = {
         "hosts": host,
@@ -33,8 +38,8 @@ def measure(lab: Lab, host: str, cases: dict[str, Case], name: str, rounds: int,
         "tasks": tasks,
     }
     lines, _took = lab.play("bench-" + name, [play])
-    _check(case, lines)
-    return [_row(case, lines, "first"), _row(case, lines, "second")]
+    _check(case, lines, loop_items)
+    return [_row(case, lines, which, loop_items) for which in ("first", "second")]
 
 
 def _named(name: str, task: dict[str, Any]) -> dict[str, Any]:
@@ -88,22 +93,25 @@ def _raw(action: str, case: Case, name: str = "clean") -> dict[str, Any]:
     return {"name": name, "ansible.builtin.command": command, "changed_when": False}
 
 
-def _check(case: Case, lines: list[dict[str, Any]]) -> None:
+def _check(case: Case, lines: list[dict[str, Any]], loop_items: int) -> None:
     """A fast task that does nothing must not look good."""
     for line in lines:
-        first, second = line["task"].endswith(" first"), line["task"].endswith(" second")
-        if line["task"].startswith(("ours", "loop")) and line["results"] != len(case.items):
+        who, _space, which = line["task"].partition(" ")
+        if who not in ("ours", "loop"):
+            continue
+        count = len(case.items) if who == "ours" else loop_items
+        if line["results"] != count:
             raise BenchError("%s: %s had %d results" % (case.name, line["task"], line["results"]))
-        if line["task"].startswith(("ours", "loop")) and first and line["changed_results"] != len(case.items):
-            raise BenchError("%s: %s changed %d of %d" % (case.name, line["task"], line["changed_results"], len(case.items)))
-        if line["task"].startswith(("ours", "loop")) and second and line["changed"]:
+        if which == "first" and line["changed_results"] != count:
+            raise BenchError("%s: %s changed %d of %d" % (case.name, line["task"], line["changed_results"], count))
+        if which == "second" and line["changed"]:
             raise BenchError("%s: the second run changed something" % case.name)
 
 
-def _row(case: Case, lines: list[dict[str, Any]], which: str) -> dict[str, Any]:
+def _row(case: Case, lines: list[dict[str, Any]], which: str, loop_items: int) -> dict[str, Any]:
     ours = [line["seconds"] for line in lines if line["task"] == "ours " + which]
     raw = [json.loads(line["stdout"])["seconds"] for line in lines if line["task"] == "raw " + which]
-    loop = [line["seconds"] for line in lines if line["task"] == "loop " + which]
+    loop = [line["seconds"] * len(case.items) / loop_items for line in lines if line["task"] == "loop " + which]
     empty = [line["seconds"] for line in lines if line["task"] == "empty"]
     row = {
         "case": "%s, %s" % (case.name.replace("_", " "), {"first": "first run", "second": "no change"}[which]),
@@ -118,4 +126,5 @@ def _row(case: Case, lines: list[dict[str, Any]], which: str) -> dict[str, Any]:
     row["ping_s"] = median([line["seconds"] for line in lines if line["task"] == "ping"])
     row["ratio_raw"] = row["ours_s"] / (row["raw_s"] + row["empty_call_s"])
     row["ratio_loop"] = row["loop_s"] / row["ours_s"] if loop else None
+    row["loop_items"] = loop_items or None
     return row

@@ -33,6 +33,15 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join([text[0], "  ".join("-" * width for width in widths), *text[1:]])
 
 
+def notes(rows: list[dict[str, Any]]) -> list[str]:
+    """What must be known to read the table."""
+    lines = ["An empty call is one of the same module with an empty list; loops run once, all else %d times." % rows[0]["rounds"]]
+    for row in rows:
+        if row.get("loop_items") and row["loop_items"] < row["items"]:
+            lines.append("%s: the loop ran over %d items; its time is scaled to %d." % (row["case"], row["loop_items"], row["items"]))
+    return lines
+
+
 def aims(rows: list[dict[str, Any]]) -> list[str]:
     """One line for each aim: met or missed, with the figures."""
     lines = []
