@@ -45,7 +45,8 @@ def test_second_boot_finds_what_the_first_left():
 
 def test_every_prefix_of_the_output_is_read_without_a_wrong_fact():
     """The file grows while it is read: what is cut off is not yet told, never told wrongly."""
-    output = FIRST.read_bytes()
+    # A serial console ends its lines with \r\n; the recording is kept with plain ends, as all text of the project.
+    output = FIRST.read_bytes().replace(b"\n", b"\r\n")
     whole = vars(reader.read_console(output).last)
     for length in range(len(output)):
         last = reader.read_console(output[:length]).last
@@ -104,7 +105,7 @@ def test_wait_sees_a_file_that_grows(tmp_path):
 
     def write():
         time.sleep(0.2)
-        console.write_bytes(FIRST.read_bytes())
+        console.write_bytes(FIRST.read_bytes().replace(b"\n", b"\r\n"))
 
     writer = threading.Thread(target=write)
     writer.start()
