@@ -51,8 +51,8 @@ class Life:
         assert answers.exists(), done.stdout + done.stderr
         return json.loads(answers.read_text())
 
-    def call(self, name, /, **arguments):
-        return self.calls((name, arguments, False))[0]
+    def call(self, module, /, **arguments):
+        return self.calls((module, arguments, False))[0]
 
     def run(self, **changes):
         """Predict, run, compare, run again: what every call of the module has to stand."""

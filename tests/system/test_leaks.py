@@ -124,7 +124,7 @@ def test_no_key_in_the_hosts_files(fleet: Fleet, keys: dict[str, bytes]) -> None
 
 def test_kept_module_files_were_there_to_search(fleet: Fleet, runs: dict[str, bytes]) -> None:
     """With pipelining off, Ansible writes module files to the host: those without a key are there, so the search has looked at them."""
-    kept = [path for path in (fleet.lab_directory / "hosts").rglob("AnsiballZ_*.py")]
+    kept = list((fleet.lab_directory / "hosts").rglob("AnsiballZ_*.py"))
     assert kept
     assert not [path for path in kept if "libvirt_secret.py" in path.name]
 

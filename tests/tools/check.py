@@ -159,7 +159,7 @@ def run(chosen: list[Step]) -> Board:
         for step in lane:
             pending.put(step)
         workers = 1 if lane[0].lab else max(1, (os.cpu_count() or 2) - 1)
-        threads += [threading.Thread(target=work, args=(pending, board, stopping)) for _ in range(workers)]
+        threads += [threading.Thread(target=work, args=(pending, board, stopping)) for worker in range(workers)]
     for thread in threads:
         thread.start()
     try:

@@ -150,8 +150,8 @@ def read_console(output: bytes | str) -> Witness:
     boots: list[Boot] = []
     # The last piece has no end of line: it may be the half of a number.
     for line in re.split(r"\r*\n", text)[:-1]:
-        _, found, told = line.rpartition(PREFIX)
-        word, _, value = told.strip().partition(" ")
+        found, told = line.rpartition(PREFIX)[1:]
+        word, value = told.strip().partition(" ")[::2]
         if not found or word not in FORMS or not FORMS[word].fullmatch(value):
             continue
         if word == "boot":
