@@ -17,6 +17,9 @@ Record = Mapping[str, Any]
 
 TPM_DEFAULTS = {"enabled": True, "encrypted": True, "model": "tpm-crb", "version": "2.0"}
 
+# What a domain XML of the user is completed with; all other defaults are the XML's to say.
+COMPLETES_XML = ("tpm", "nvram", "key_provider", "autostart")
+
 # Keys of a description that are the role's; all others are options of the vm module.
 ROLE_KEYS = ("tpm", "key_provider")
 
@@ -64,6 +67,8 @@ def plan_vm(description: Description, defaults: Description, record: Optional[Re
     Raises:
         ControllerError: ``vm_description_invalid``.
     """
+    if description.get("xml"):
+        defaults = {key: value for key, value in defaults.items() if key in COMPLETES_XML}
     merged = {**defaults, **description}
     name = merged.get("name")
     if not name:

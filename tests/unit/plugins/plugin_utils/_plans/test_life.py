@@ -110,6 +110,13 @@ def test_the_uuid_of_the_users_own_xml_counts():
     assert provision.plan([{"name": "web1", "xml": xml}], [], "hv1", "native")["records"][0]["uuid"] == OTHER
 
 
+def test_defaults_do_not_meddle_with_the_users_own_xml():
+    defaults = {"memory": 512, "virt_type": "qemu", "networks": [], "autostart": True, "tpm": {"model": "tpm-tis"}}
+    item = provision.plan([{"name": "web1", "xml": "<domain/>"}], [], "hv1", "native", defaults=defaults)["domains"][0]
+    assert not {"memory", "virt_type", "networks"} & set(item)
+    assert item["autostart"] is True and item["tpm"]["model"] == "tpm-tis"
+
+
 @pytest.mark.parametrize(
     ("description", "records", "code"),
     [
