@@ -7,6 +7,7 @@ from __future__ import annotations
 import uuid
 from typing import Any, Mapping, Optional, Sequence
 
+from .._registry.records import vtpm_usage
 from .descriptions import Description, PlannedVm, Record, plan_vm
 from .results import created, succeeded
 
@@ -127,10 +128,13 @@ def outcome(
     """
     finished = {result["uuid"] for result in succeeded(domain_results)}
     keys = [result for result in created(key_results) if result["vm"] not in finished]
-    unfinished_usages = {result["usage"] for result in keys}
+    finished_usages = {vtpm_usage(uuid) for uuid in finished}
     return {
         "secrets": [
-            {"uuid": result["uuid"], "state": "absent"} for result in created(secret_results) if result["usage"] in unfinished_usages
+            # A VM that was defined before the run still names its secret: then it stays.
+            {"uuid": result["uuid"], "state": "absent", "in_use": "keep"}
+            for result in created(secret_results)
+            if result["usage"] not in finished_usages
         ],
         "resource_keys": [
             {"vm": result["vm"], "state": "absent", "purpose": "provision", "only_created_by": operation} for result in keys

@@ -152,6 +152,14 @@ def test_c6_a_failed_run_undoes_only_what_it_made_for_vms_that_it_did_not_finish
     assert [item["uuid"] for item in undo["secrets"]] == ["s2"]
 
 
+def test_c6_a_secret_that_this_run_made_goes_even_if_its_key_was_there_before():
+    made = [{"uuid": "s1", "usage": vtpm_usage(UUID), "outcome": "created"}]
+    kept_key = [{"vm": UUID, "usage": vtpm_usage(UUID), "outcome": "unchanged"}]
+    undo = provision.outcome([], "provision-1", key_results=kept_key, secret_results=made)
+    assert undo["secrets"] == [{"uuid": "s1", "state": "absent", "in_use": "keep"}]
+    assert undo["resource_keys"] == []
+
+
 def test_c6_what_existed_before_is_untouched():
     undo = provision.outcome(
         [],
