@@ -5,7 +5,7 @@
 # Work files go to build/, what further runs can use again to /var/cache/trustedvm (TRUSTEDVM_CACHE).
 
 RUN := tests/tools/run
-CHECK := tests/tools/setup --tests && $(RUN) python tests/tools/check.py
+CHECK := tests/tools/setup --tests && exec $(RUN) python tests/tools/check.py
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-unit lint sanity integration molecule test-lab bench setup dist clean
@@ -14,7 +14,7 @@ help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do printf '%-20s %s\n' "$$target" "$$text"; done
 
 demo: ## Two hypervisors, a VM with an encrypted vTPM, its live migration
-	@$(RUN) tests/demo/demo
+	@exec $(RUN) tests/demo/demo
 
 test: ## Everything: unit, sanity, integration, lint, two-host tests, molecule
 	@$(CHECK)
@@ -38,7 +38,7 @@ test-lab: ## All tests that need hypervisors, molecule included
 	@$(CHECK) lab
 
 bench: ## Benchmark against raw libvirt calls and an Ansible loop; build/bench.json
-	@tests/bench/run
+	@exec tests/bench/run
 
 setup: ## Only install what the other targets need
 	@tests/tools/setup --tests

@@ -18,6 +18,9 @@ import report
 from cases import make_cases
 from harness import ROOT, BenchError, Lab
 
+sys.path.insert(0, str(ROOT))
+from tests.tools.signals import Interrupted, raise_when_told_to_end
+
 HOSTS = ("bench1", "bench2")
 KINDS = ("secrets", "nvram_volumes", "domains", "migration")
 
@@ -31,11 +34,13 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS, help="some of the cases")
     parser.add_argument("--output", type=pathlib.Path, default=ROOT / "build" / "bench.json")
     parser.add_argument("--keep", action="store_true", help="leave the lab and the logs")
+    parser.set_defaults(keep_logs=False)
     return parser.parse_args()
 
 
 def main() -> int:
     options = parse()
+    raise_when_told_to_end()
     directory = pathlib.Path(tempfile.mkdtemp(prefix="trustedvm-bench-"))
     lab = Lab(directory)
     rows = []
@@ -52,11 +57,16 @@ def main() -> int:
             else:
                 rows += objects.measure(lab, HOSTS[0], cases, kind, options.rounds, loop_items)
     except BenchError as error:
+        options.keep_logs = True
         print("bench: %s" % error, file=sys.stderr)
         return 1
+    except Interrupted as interruption:
+        print("bench: %s" % interruption, file=sys.stderr)
+        return interruption.exit_code
     finally:
         if not options.keep:
             lab.down()
+        if not options.keep and not options.keep_logs:
             shutil.rmtree(directory)
     report.write(rows, options.output)
     print("\n" + report.table(rows) + "\n")

@@ -11,7 +11,7 @@ import os
 import pathlib
 import subprocess
 import time
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -71,8 +71,18 @@ class Lab:
         started = time.monotonic()
         with open(log, "w", encoding="utf-8") as stream:
             environment = {**self.environment, "TRUSTEDVM_BENCH_TIMES": str(times)}
-            code = subprocess.run(command, env=environment, stdout=stream, stderr=stream, check=False).returncode
+            code = self._run(command, environment, stream)
         took = time.monotonic() - started
         if code:
             raise BenchError("%s failed, see %s:\n%s" % (name, log, log.read_text()[-2000:]))
         return [json.loads(line) for line in times.read_text().splitlines()], took
+
+    @staticmethod
+    def _run(command: list[str], environment: dict[str, str], stream: IO[str]) -> int:
+        with subprocess.Popen(command, env=environment, stdout=stream, stderr=stream) as process:
+            try:
+                return process.wait()
+            except BaseException:
+                # Killed, it would leave its workers behind.
+                process.terminate()
+                raise

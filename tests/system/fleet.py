@@ -135,9 +135,14 @@ class Fleet:
             errors="replace",
             stdin=subprocess.DEVNULL,
         ) as process:
-            for line in process.stdout or ():
-                lines.append(line)
-                tell(line)
+            try:
+                for line in process.stdout or ():
+                    lines.append(line)
+                    tell(line)
+            except BaseException:
+                # Told to end: the playbook does not get to its own end first.
+                process.terminate()
+                raise
         run = Run(process.returncode, "".join(lines), time.monotonic() - began)
         if ok is not None and ok != (run.returncode == 0):
             raise AssertionError("%s ended with %d:\n%s" % (" ".join(command), run.returncode, run.output))

@@ -17,15 +17,12 @@ import threading
 import time
 
 import steps as definitions
+from signals import Interrupted, raise_when_told_to_end
 from steps import Counts, Step
 
 # Seconds for an interrupted step to take down what it started, before it is killed.
 GRACE = 60
 FAILURE_LINES = 30
-
-
-class Interrupted(Exception):
-    """Somebody pressed ^C or the CI job was cancelled."""
 
 
 class Running:
@@ -166,7 +163,7 @@ def run(chosen: list[Step]) -> Board:
         while any(thread.is_alive() for thread in threads):
             time.sleep(1)
             board.tick()
-    except (KeyboardInterrupt, Interrupted):
+    except Interrupted:
         stopping.set()
         print("\ninterrupted: taking down what runs (%s) …" % ", ".join(board.running), flush=True)
         stoppers = [threading.Thread(target=running.stop) for running in list(board.running.values())]
@@ -207,17 +204,12 @@ def main() -> int:
         parser.error("no such step or group: %s (see --list)" % ", ".join(unknown))
     chosen = [step for step in steps if not args.names or set(args.names) & {step.name, *step.groups}]
     definitions.LOGS.mkdir(parents=True, exist_ok=True)
-
-    def interrupt(number: int, frame: object) -> None:
-        raise Interrupted
-
-    signal.signal(signal.SIGINT, interrupt)
-    signal.signal(signal.SIGTERM, interrupt)
+    raise_when_told_to_end()
     began = time.monotonic()
     try:
         board = run(chosen)
-    except Interrupted:
-        return 130
+    except Interrupted as interruption:
+        return interruption.exit_code
     return summary(board, chosen, time.monotonic() - began)
 
 
