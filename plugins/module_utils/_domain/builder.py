@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
-from typing import Any
+from typing import Any, Optional
 
 from .._core.deps import etree, libvirt
 from .._core.errors import TrustedVMError
@@ -17,7 +17,33 @@ DEFAULT_MACHINES = {"x86_64": "q35", "aarch64": "virt", "riscv64": "virt"}
 DEFAULT_CPU_MODES = {"kvm": "host-model", "qemu": "maximum"}
 
 
-def complete(spec: VmSpec, connection: Any) -> VmSpec:
+class HostDefaults:
+    """What a new VM gets on this host unless told otherwise; asked once, whatever the number of VMs."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._architecture: Optional[str] = None
+        self._virt_types: dict[tuple[str, str], str] = {}
+
+    @property
+    def architecture(self) -> str:
+        if self._architecture is None:
+            self._architecture = str(self._connection.getInfo()[0])
+        return self._architecture
+
+    def best_virt_type(self, architecture: str, machine: str) -> str:
+        """``kvm`` where libvirt offers it for that machine, else ``qemu`` (emulation)."""
+        key = (architecture, machine)
+        if key not in self._virt_types:
+            try:
+                self._connection.getDomainCapabilities(None, architecture, machine, "kvm", 0)
+                self._virt_types[key] = "kvm"
+            except libvirt.libvirtError:
+                self._virt_types[key] = "qemu"
+        return self._virt_types[key]
+
+
+def complete(spec: VmSpec, host: HostDefaults) -> VmSpec:
     """The spec of a new VM with the defaults filled in.
 
     Raises:
@@ -29,11 +55,11 @@ def complete(spec: VmSpec, connection: Any) -> VmSpec:
             "The VM does not exist yet, and to make it name and memory are needed",
             wanted="name and memory, or xml",
         )
-    architecture = spec.architecture or str(connection.getInfo()[0])
+    architecture = spec.architecture or host.architecture
     machine = spec.machine or DEFAULT_MACHINES.get(architecture, "q35")
     virt_type = spec.virt_type or "kvm"
     if virt_type == "auto":
-        virt_type = best_virt_type(connection, architecture, machine)
+        virt_type = host.best_virt_type(architecture, machine)
     return replace(
         spec,
         uuid=spec.uuid or str(uuid.uuid4()),
@@ -49,15 +75,6 @@ def complete(spec: VmSpec, connection: Any) -> VmSpec:
         graphics=spec.graphics or "none",
         devices_xml=spec.devices_xml or (),
     )
-
-
-def best_virt_type(connection: Any, architecture: str, machine: str) -> str:
-    """``kvm`` where libvirt offers it for that machine, else ``qemu`` (emulation)."""
-    try:
-        connection.getDomainCapabilities(None, architecture, machine, "kvm", 0)
-    except libvirt.libvirtError:
-        return "qemu"
-    return "kvm"
 
 
 def skeleton(spec: VmSpec) -> Any:

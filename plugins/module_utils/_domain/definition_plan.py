@@ -16,7 +16,7 @@ from .._nvram.firmware import FirmwareCatalogue
 from .._nvram.location import DEFAULT_DIRECTORY, root_directory, volume_path
 from .._tpm.device import find_tpm, read_tpm
 from . import edits, storage_edits
-from .builder import complete, parse_user_xml, skeleton
+from .builder import HostDefaults, complete, parse_user_xml, skeleton
 from .compare import contains, digest_of
 from .description import has_secure_boot, loader_of, nvram_of, root_disk_of
 from .firmware_edits import apply_firmware, keep_firmware
@@ -45,6 +45,7 @@ class DefinitionPlanner:
 
     def __init__(self, connection: Any, catalogue: FirmwareCatalogue) -> None:
         self._connection = connection
+        self._host = HostDefaults(connection)
         self._catalogue = catalogue
         paths = host_paths(connection)
         self._nvram_directory = paths.nvram if paths else DEFAULT_DIRECTORY
@@ -67,7 +68,7 @@ class DefinitionPlanner:
 
     def _from_options(self, spec: VmSpec, before: Any) -> Draft:
         if before is None:
-            spec = complete(spec, self._connection)
+            spec = complete(spec, self._host)
             tree = skeleton(spec)
         else:
             tree = copy.deepcopy(before)
