@@ -275,7 +275,7 @@ results:
         - The name of the error, V(vm_not_found), V(vm_ambiguous), V(vm_running), V(vm_options_invalid), V(duplicate_item), V(nvram_would_be_lost),
           V(nvram_missing), V(nvram_wrong_size), V(nvram_wrong_format), V(nvram_unreadable), V(nvram_not_a_file), V(nvram_in_use), V(nvram_elsewhere),
           V(nvram_exists), V(nvram_not_managed), V(nvram_not_proven), V(nvram_storage_unsuitable), V(nvram_template_missing), V(firmware_not_found),
-          V(storage_pool_not_found).
+          V(storage_pool_not_found), V(libvirt_error), V(host_file_error), V(internal_error).
       returned: failure
       type: str
       sample: nvram_would_be_lost

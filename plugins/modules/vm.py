@@ -729,6 +729,7 @@ results:
         - Of a start, V(secret_missing), V(tpm_state_missing), V(tpm_state_encrypted), V(tpm_state_not_encrypted), V(tpm_state_damaged),
           V(tpm_start_failed), V(vm_start_failed), V(vm_migrated_away), V(vm_crashed), V(vm_busy).
         - Of a stop or removal, V(stop_timeout), V(vm_running), V(managed_save_exists), V(tpm_state_would_be_lost).
+        - Of any item, V(libvirt_error), V(host_file_error), V(internal_error).
       returned: failure
       type: str
       sample: tpm_state_missing

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Callable, Mapping, Sequence
 
 from .change import Change
-from .connection import host_name, libvirt_failure, open_connection
-from .deps import libvirt
+from .connection import host_name, open_connection
 from .errors import TrustedVMError
-from .runner import Item, Outcome, converge_items, host_file_failure, refuse_duplicates
+from .runner import Item, Outcome, converge_items, failure_of, refuse_duplicates
 
 CONNECTION_OPTIONS: dict[str, Any] = {"uri": {"type": "str", "default": "qemu:///system"}}
 
@@ -137,14 +136,8 @@ def with_connection(module: Any, work: Callable[[Any], Any], readonly: bool = Fa
     try:
         with open_connection(module.params["uri"], readonly=readonly) as connection:
             return work(connection)
-    except TrustedVMError as error:
-        fail(module, error)
-    except OSError as error:
-        fail(module, host_file_failure(error))
     except Exception as error:
-        if libvirt is None or not isinstance(error, libvirt.libvirtError):
-            raise
-        fail(module, libvirt_failure(error, "talking to %s" % module.params["uri"]))
+        fail(module, failure_of(error, "talking to %s" % module.params["uri"]))
     return None
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 """Every item is tried; what failed is told item by item."""
 
+import os
+import traceback
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
@@ -74,14 +76,9 @@ def _converge(item, plan, subject, host, check_mode):  # type: ignore[no-untyped
         if not check_mode:
             change.apply()
         return change.result(), change.diff()
-    except TrustedVMError as error:
-        failure = error
-    except OSError as error:
-        failure = host_file_failure(error)
+    # Whatever it is: the results of the items before it must not be lost.
     except Exception as error:
-        if libvirt is None or not isinstance(error, libvirt.libvirtError):
-            raise
-        failure = libvirt_failure(error, "working on this item")
+        failure = failure_of(error, "working on this item")
     if change is None:
         return failed_result(subject(item), failure, host), None
     result = failed_result(change.subject, failure, host)
@@ -89,6 +86,33 @@ def _converge(item, plan, subject, host, check_mode):  # type: ignore[no-untyped
     if "undo_failed" in change.details:
         result["undo_failed"] = change.details["undo_failed"]
     return result, None
+
+
+def failure_of(error: Exception, doing: str) -> TrustedVMError:
+    """Any exception as ours.
+
+    Args:
+        doing: what was tried, for libvirt's errors.
+    """
+    if isinstance(error, TrustedVMError):
+        return error
+    if isinstance(error, OSError):
+        return host_file_failure(error)
+    if libvirt is not None and isinstance(error, libvirt.libvirtError):
+        return libvirt_failure(error, doing)
+    return _internal_failure(error)
+
+
+def _internal_failure(error: Exception) -> TrustedVMError:
+    """A mistake of ours. Says where, without a traceback, whose lines could show what an item holds."""
+    frames = traceback.extract_tb(error.__traceback__)
+    place = " (%s, line %s)" % (os.path.basename(frames[-1].filename), frames[-1].lineno) if frames else ""
+    return TrustedVMError(
+        "internal_error",
+        "The module met something that it does not know how to handle",
+        found="%s: %s%s" % (type(error).__name__, error, place),
+        hint="Report this with the options that lead to it, without keys",
+    )
 
 
 def host_file_failure(error: OSError) -> TrustedVMError:

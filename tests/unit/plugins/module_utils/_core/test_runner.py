@@ -23,6 +23,7 @@ FAILURES = {
     "ours": (TrustedVMError("vm_running", "The VM runs", found="running", wanted="off", hint="Stop it"), "vm_running"),
     "libvirt": (libvirt_error(), "libvirt_error"),
     "host": (PermissionError(13, "Permission denied", "/etc/libvirt"), "host_file_error"),
+    "a mistake of ours": (ValueError("what lxml says of a control character"), "internal_error"),
 }
 
 
@@ -63,9 +64,16 @@ def test_check_mode_plans_and_does_nothing():
     assert outcome.results == [{"vm": "a", "uuid": "u", "changed": True, "outcome": "updated", "steps": ["work"]}]
 
 
-def test_programming_error_is_not_swallowed():
-    with pytest.raises(KeyError):
-        run({"vm": "a", "at": "step", "fails": "nothing of this name"})
+def test_mistake_of_ours_says_what_and_where_without_a_traceback():
+    failed = run({"vm": "a", "at": "step", "fails": "nothing of this name"}).results[0]
+    assert failed["error_code"] == "internal_error"
+    assert "KeyError: 'nothing of this name' (test_runner.py, line " in failed["msg"]
+    assert "Traceback" not in repr(failed) and "raise FAILURES" not in repr(failed)
+
+
+def test_mistake_of_ours_does_not_lose_what_was_done_before():
+    good, failed, other = run({"vm": "a", "at": None}, {"vm": "b", "at": "step", "fails": "a mistake of ours"}, {"vm": "c", "at": None}).results
+    assert (good["changed"], failed["changed"], other["changed"]) == (True, False, True)
 
 
 def test_duplicates_are_refused():
