@@ -264,12 +264,13 @@ results:
       description:
         - The name of the error.
         - Of the task, V(identity_missing), V(uuid_invalid), V(secret_uuid_missing), V(secret_uuid_not_expected), V(key_not_resolved),
-          V(value_not_base64), V(value_empty), V(value_too_long), V(moved_not_expected), V(duplicate_item).
+          V(value_not_base64), V(value_empty), V(value_too_long), V(moved_not_expected), V(reset_id_invalid), V(duplicate_item).
         - Of the VM, V(vm_not_found), V(vm_running), V(managed_save_present), V(vm_defined_here), V(vtpm_not_found),
           V(vtpm_backend_differs), V(tpm_version_differs), V(vtpm_unsupported).
         - Of the state, V(key_does_not_open_tpm_state), V(tpm_state_encrypted), V(tpm_state_not_encrypted), V(tpm_state_damaged),
           V(tpm_state_missing), V(tpm_state_unreadable), V(tpm_state_busy), V(tpm_state_in_use), V(tpm_state_not_local),
           V(tpm_state_would_be_lost), V(data_loss_not_accepted).
+        - Of any item, V(libvirt_error), V(host_file_error), V(internal_error).
       returned: failure
       type: str
       sample: key_does_not_open_tpm_state

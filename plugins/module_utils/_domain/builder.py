@@ -10,7 +10,10 @@ from dataclasses import replace
 from typing import Any, Optional
 
 from .._core.deps import etree, libvirt
+from .._core.domains import as_uuid
 from .._core.errors import TrustedVMError
+from .._core.texts import parse_xml
+from .description import describe
 from .spec import VmSpec
 
 DEFAULT_MACHINES = {"x86_64": "q35", "aarch64": "virt", "riscv64": "virt"}
@@ -106,15 +109,14 @@ def parse_user_xml(spec: VmSpec) -> Any:
     Raises:
         TrustedVMError: ``xml_invalid``; ``vm_options_invalid`` where XML and options contradict.
     """
-    parser = etree.XMLParser(remove_comments=True, remove_blank_text=True, resolve_entities=False, no_network=True)
-    try:
-        tree = etree.fromstring((spec.xml or "").encode(), parser)
-    except etree.XMLSyntaxError as error:
-        raise TrustedVMError("xml_invalid", "The VM's xml is not well-formed: %s" % error) from error
+    tree = parse_xml(spec.xml or "", "The VM's xml")
     if tree.tag != "domain":
         raise TrustedVMError("xml_invalid", "The VM's xml is no domain", found="<%s>" % tree.tag, wanted="<domain>")
     if tree.find("os/type") is None or tree.find("memory") is None:
         raise TrustedVMError("xml_invalid", "The VM's xml lacks <os><type> or <memory>")
+    # What we read ourselves has to be readable before anything is made; the rest is for libvirt to judge.
+    describe(tree)
+    _normalize_uuid(tree)
     _settle(tree, "name", spec.name)
     _settle(tree, "uuid", spec.uuid)
     if not tree.findtext("name"):
@@ -122,10 +124,20 @@ def parse_user_xml(spec: VmSpec) -> Any:
     return tree
 
 
+def _normalize_uuid(tree: Any) -> None:
+    """libvirt takes a UUID in capitals and without dashes, too, and shows it in its own form."""
+    element = tree.find("uuid")
+    text = "" if element is None else (element.text or "").strip()
+    if not text:
+        return
+    uuid_text = as_uuid(text)
+    if uuid_text is None:
+        raise TrustedVMError("xml_invalid", "The VM's xml has a UUID that is none", found="<uuid>%s</uuid>" % text)
+    element.text = uuid_text
+
+
 def _settle(tree: Any, tag: str, value: Any) -> None:
     found = (tree.findtext(tag) or "").strip()
-    if tag == "uuid":
-        found = found.lower()
     if value and found and found != value:
         raise TrustedVMError(
             "vm_options_invalid",

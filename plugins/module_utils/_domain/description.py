@@ -5,34 +5,47 @@ from __future__ import annotations
 
 """What a domain's XML says, in plain values: for results, diffs and decisions."""
 
+import re
 from dataclasses import dataclass
 from typing import Any, Optional
 
+from .._core.errors import TrustedVMError
 from .._tpm.device import read_tpm
 
-_KIB = {
-    "b": 1 / 1024,
-    "bytes": 1 / 1024,
-    "kb": 1000 / 1024,
-    "k": 1,
-    "kib": 1,
-    "mb": 1000**2 / 1024,
-    "m": 1024,
-    "mib": 1024,
-    "gb": 1000**3 / 1024,
-    "g": 1024**2,
-    "gib": 1024**2,
-    "tb": 1000**4 / 1024,
-    "t": 1024**3,
-    "tib": 1024**3,
-}
+# libvirt's virScaleInteger (9.0 to 12.8): K and KiB are 1024, KB is 1000, and so on; case does not matter.
+_UNITS = {"b": 1, "byte": 1, "bytes": 1}
+for _power, _letter in enumerate("kmgtpe", start=1):
+    _UNITS[_letter] = _UNITS[_letter + "ib"] = 1024**_power
+    _UNITS[_letter + "b"] = 1000**_power
+_NUMBER = re.compile(r"\s*[0-9]+\s*")
 
 
 def kib(element: Any) -> int:
-    """A ``<memory>``-like element in KiB; libvirt's default unit is KiB and it rounds up."""
-    unit = (element.get("unit") or "KiB").lower()
-    exact = int(element.text) * _KIB[unit]
-    return int(exact) if exact == int(exact) else int(exact) + 1
+    """A ``<memory>``-like element in KiB; libvirt's default unit is KiB and it rounds up.
+
+    Raises:
+        TrustedVMError: ``xml_invalid``.
+    """
+    unit = element.get("unit") or "KiB"
+    factor = _UNITS.get(unit.lower())
+    if factor is None:
+        raise _not_as_libvirt_reads("<%s unit='%s'>" % (element.tag, unit), "a unit such as KiB, MiB or GiB")
+    return -(-whole_number(element.text, "<%s>" % element.tag) * factor // 1024)
+
+
+def whole_number(text: Optional[str], where: str) -> int:
+    """A number in a definition.
+
+    Raises:
+        TrustedVMError: ``xml_invalid``.
+    """
+    if text is None or not _NUMBER.fullmatch(text):
+        raise _not_as_libvirt_reads("%s with '%s'" % (where, (text or "").strip()), "a whole number")
+    return int(text)
+
+
+def _not_as_libvirt_reads(found: str, wanted: str) -> TrustedVMError:
+    return TrustedVMError("xml_invalid", "The VM's definition holds what libvirt does not take", found=found, wanted=wanted)
 
 
 @dataclass(frozen=True)
@@ -112,7 +125,7 @@ def read_disk(element: Any) -> Disk:
         bus=attribute(target, "bus"),
         readonly=element.find("readonly") is not None,
         shareable=element.find("shareable") is not None,
-        boot=None if boot is None else int(boot.get("order", "0")),
+        boot=None if boot is None else whole_number(boot.get("order", "0"), "<boot order>"),
     )
 
 
@@ -169,7 +182,7 @@ def describe(tree: Any) -> dict[str, Any]:
         "uuid": tree.findtext("uuid"),
         "virt_type": tree.get("type"),
         "memory_mib": kib(tree.find("memory")) // 1024,
-        "vcpus": int(tree.findtext("vcpu") or 1),
+        "vcpus": whole_number(tree.findtext("vcpu") or "1", "<vcpu>"),
         "machine": os_type.get("machine"),
         "architecture": os_type.get("arch"),
         "cpu_mode": None if cpu is None else cpu.get("mode"),

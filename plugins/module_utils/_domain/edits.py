@@ -12,6 +12,7 @@ from typing import Any, Optional
 
 from .._core.deps import etree
 from .._core.errors import TrustedVMError
+from .._core.texts import parse_xml
 from .._tpm.device import TpmSpec, apply_tpm, read_tpm
 from .compare import contains, same_machine
 from .description import kib
@@ -129,10 +130,7 @@ def apply_devices_xml(tree: Any, snippets: Optional[tuple[str, ...]]) -> None:
     """The user's own devices, each added unless a device of the VM already contains it."""
     devices = _child(tree, "devices")
     for snippet in snippets or ():
-        try:
-            wanted = etree.fromstring(snippet, etree.XMLParser(remove_blank_text=True, resolve_entities=False))
-        except etree.XMLSyntaxError as error:
-            raise TrustedVMError("xml_invalid", "A device in devices_xml is not well-formed: %s" % error) from error
+        wanted = parse_xml(snippet, "A device in devices_xml")
         if not any(contains(device, wanted) for device in devices.findall(wanted.tag)):
             devices.append(wanted)
 

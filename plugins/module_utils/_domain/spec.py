@@ -10,6 +10,7 @@ from typing import Any, Mapping, Optional, Sequence
 
 from .._core.domains import as_uuid
 from .._core.errors import TrustedVMError
+from .._core.texts import fits_xml
 from .disks import DiskSpec, parse_size
 
 _TARGET_PREFIXES = {"virtio": "vd", "scsi": "sd", "sata": "sd", "usb": "sd", "ide": "hd"}
@@ -80,6 +81,10 @@ def spec_from_options(item: Mapping[str, Any]) -> VmSpec:
     Raises:
         TrustedVMError: ``vm_options_invalid``, naming the option.
     """
+    for name, value in item.items():
+        # The user's own XML is judged by the parser.
+        if name not in ("xml", "devices_xml"):
+            _refuse_unwritable(name, value)
     nvram = item.get("nvram") or {}
     if nvram.get("path") and nvram.get("directory"):
         raise invalid("nvram.path and nvram.directory exclude each other")
@@ -97,6 +102,18 @@ def spec_from_options(item: Mapping[str, Any]) -> VmSpec:
     )
     _refuse_contradictions(spec)
     return spec
+
+
+def _refuse_unwritable(name: str, value: Any) -> None:
+    """A text that no XML can hold; looked at here, where the option's name is known."""
+    if isinstance(value, str) and not fits_xml(value):
+        raise invalid("%s holds a control character" % name)
+    if isinstance(value, Mapping):
+        for key, part in value.items():
+            _refuse_unwritable("%s.%s" % (name, key), part)
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            _refuse_unwritable(name, part)
 
 
 _PLAIN = (

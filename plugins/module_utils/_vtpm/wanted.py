@@ -10,6 +10,7 @@ from typing import Any, Mapping, Optional
 
 from .._core.domains import as_uuid
 from .._core.errors import TrustedVMError
+from .._core.texts import fits_xml
 from .._secret.value import given_value
 from .._tpm.device import MODEL_DEFAULT, TpmSpec
 
@@ -58,8 +59,8 @@ def wanted_vtpm(item: Mapping[str, Any]) -> WantedVtpm:
     """Check an item's options.
 
     Raises:
-        TrustedVMError: ``identity_missing``, ``uuid_invalid``, ``secret_uuid_not_expected`` and those
-            of :func:`.._secret.value.given_value`.
+        TrustedVMError: ``identity_missing``, ``uuid_invalid``, ``secret_uuid_not_expected``,
+            ``reset_id_invalid`` and those of :func:`.._secret.value.given_value`.
     """
     if not item.get("vm"):
         raise TrustedVMError("identity_missing", "The item does not say which VM is meant", wanted="vm: a name or UUID")
@@ -77,6 +78,8 @@ def wanted_vtpm(item: Mapping[str, Any]) -> WantedVtpm:
         )
     if item["moved"]:
         _refuse_odd_move(item)
+    if not fits_xml(item.get("reset_id") or ""):
+        raise TrustedVMError("reset_id_invalid", "The option reset_id holds a control character")
     return WantedVtpm(
         vm=item["vm"],
         state=item["state"],

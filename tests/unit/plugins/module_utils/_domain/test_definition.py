@@ -139,6 +139,9 @@ def test_tpm_keeps_its_secret_where_the_option_does_not_say_it(host):
         ({"tpm": {}}, "tpm_unencrypted"),
         ({"memory": 96, "disks": [{"path": "/nowhere/a.qcow2", "size": "1G"}]}, "disk_create_failed"),
         ({"devices_xml": ["<watchdog"]}, "xml_invalid"),
+        ({"devices_xml": ["<watchdog action='\ud800'/>"]}, "xml_invalid"),
+        ({"console": {"path": "/tmp/a\x07"}}, "vm_options_invalid"),
+        ({"networks": [{"bridge": "br\x000"}]}, "vm_options_invalid"),
         ({"devices_xml": ["<watchdog model='nosuch'/>"]}, "xml_invalid"),
         ({"architecture": "s390x", "secure_boot": True}, "firmware_not_found"),
     ],
@@ -217,6 +220,50 @@ def test_n8_users_xml_that_leaves_the_choice_open_gets_no_secure_boot(host):
     feature = "<os firmware='efi'><firmware><feature enabled='yes' name='secure-boot'/></firmware>"
     host.run(name="web2", uuid=OTHER, xml=EFI.replace("<os firmware='efi'>", feature).replace("web1", "web2"))
     assert host.tree("web2").find("os/loader").get("secure") == "yes"
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("<memory unit='GiB'>1", "<memory unit='GiB'>1.5"),
+        ("<memory unit='GiB'>1", "<memory unit='furlong'>1"),
+        ("<memory unit='GiB'>1", "<memory>"),
+        ("<vcpu>2", "<vcpu>two"),
+        ("<source network='default'/>", "<source network='default'/></interface><disk><boot order='first'/></disk><interface type='user'>"),
+        ("<vcpu>", "<uuid>../../etc</uuid><vcpu>"),
+    ],
+)
+def test_users_xml_that_cannot_be_read_is_told_before_anything(host, old, new):
+    assert old in EFI
+    error = host.refused(xml=EFI.replace(old, new), **TPM)
+    assert error.code == "xml_invalid" and "libvirt refused" not in str(error)
+
+
+def test_units_are_libvirts_own():
+    from ansible_collections.trustedvm.libvirt.plugins.module_utils._domain.description import kib
+
+    def read(unit, number="1"):
+        return kib(etree.fromstring("<memory unit='%s'>%s</memory>" % (unit, number)))
+
+    assert [read(unit) for unit in ("KiB", "k", "MiB", "GiB", "PiB", "EiB")] == [1, 1, 1 << 10, 1 << 20, 1 << 40, 1 << 50]
+    assert (read("KB", "1024"), read("bytes", "1"), read("b", "2048"), read("PB")) == (1000, 1, 2, 10**15 // 1024)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ISO-8859-1"])
+def test_encoding_that_an_xml_declares_is_no_hindrance(host, encoding):
+    """What reaches the module is text, whatever the file was in."""
+    declaration = "<?xml version='1.0' encoding='%s'?>\n" % encoding
+    host.run(xml=declaration + EFI.strip().replace("<memory", "<title>Tür</title><memory"))
+    assert host.tree().findtext("title") == "Tür"
+    host.run(name="web2", uuid=OTHER, devices_xml=[declaration + "<watchdog model='i6300esb' action='reset'/>"], **BASE)
+
+
+@pytest.mark.parametrize("text", [VM.upper(), VM.replace("-", ""), "\n%s " % VM])
+def test_uuid_in_the_users_xml_in_any_notation_is_the_same_vm(host, text):
+    xml = EFI.replace("<memory", "<uuid>%s</uuid><memory" % text)
+    for options in ({}, {"uuid": None}):
+        host.run(xml=xml, **TPM, **options)
+    assert host.domain().UUIDString() == VM
 
 
 def test_change_of_the_users_xml_is_seen_also_what_it_dropped(host):
