@@ -53,6 +53,8 @@ options:
           - The whole definition as the user's own domain XML, instead of the options that describe a VM.
           - It is completed with the name, the UUID, the vTPM, the loader and the NVRAM path where it leaves them open. A vTPM that the VM
             has is never dropped.
+          - A C(<tpm>) in it gets a persistent state. Without a secret it takes that of the VM's vTPM, and where there is none it needs
+            C(allow_unencrypted) in O(tpm).
         type: str
       memory:
         description:
@@ -332,6 +334,8 @@ options:
       - The whole definition as the user's own domain XML, instead of the options that describe a VM.
       - It is completed with the name, the UUID, the vTPM, the loader and the NVRAM path where it leaves them open. A vTPM that the VM has
         is never dropped.
+      - A C(<tpm>) in it gets a persistent state. Without a secret it takes that of the VM's vTPM, and where there is none it needs
+        C(allow_unencrypted) in O(tpm).
     type: str
   memory:
     description:

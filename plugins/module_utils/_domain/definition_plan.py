@@ -8,20 +8,20 @@ from __future__ import annotations
 import copy
 import uuid
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Optional
 
 from .._core.deps import etree
 from .._core.host_paths import host_paths
 from .._nvram.firmware import FirmwareCatalogue
 from .._nvram.location import DEFAULT_DIRECTORY, root_directory, volume_path
-from .._tpm.device import find_tpm, read_tpm
+from .._tpm.device import EMULATOR, read_tpm, take_over_tpm
 from . import edits, storage_edits
 from .builder import HostDefaults, complete, parse_user_xml, skeleton
 from .compare import contains, digest_of
 from .description import has_secure_boot, loader_of, nvram_of, root_disk_of
 from .firmware_edits import apply_firmware, keep_firmware
 from .metadata import read_marks, write_marks
-from .spec import VmSpec
+from .spec import TpmWish, VmSpec
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class DefinitionPlanner:
         edits.apply_console(tree, spec.console)
         edits.apply_graphics(tree, spec.graphics)
         edits.apply_devices_xml(tree, spec.devices_xml)
-        self._apply_trust(tree, spec, before is not None)
+        self._apply_trust(tree, spec, before)
         changed = before is None or etree.tostring(tree) != etree.tostring(before)
         return Draft(tree if changed else before, before, changed, validate=bool(spec.devices_xml) and changed)
 
@@ -89,7 +89,7 @@ class DefinitionPlanner:
             _take_over(tree, before)
         elif tree.find("uuid") is None:
             etree.SubElement(tree, "uuid").text = spec.uuid or str(uuid.uuid4())
-        self._apply_trust(tree, spec, before is not None)
+        self._apply_trust(tree, spec, before)
         if before is not None:
             storage_edits.keep_macs(tree, before)
             marks = read_marks(before)
@@ -100,9 +100,9 @@ class DefinitionPlanner:
         write_marks(tree, replace(marks, source_digest=digest, rewritten=False))
         return Draft(tree, before, changed=True, validate=True)
 
-    def _apply_trust(self, tree: Any, spec: VmSpec, exists: bool) -> None:
-        edits.apply_tpm_wish(tree, spec.tpm)
-        apply_firmware(tree, spec, self._catalogue, lambda: self.nvram_path(tree, spec), exists)
+    def _apply_trust(self, tree: Any, spec: VmSpec, before: Any) -> None:
+        edits.apply_tpm_wish(tree, _tpm_wish(tree, spec, before))
+        apply_firmware(tree, spec, self._catalogue, lambda: self.nvram_path(tree, spec), before is not None)
 
     def nvram_path(self, tree: Any, spec: VmSpec) -> str:
         """Where the VM's NVRAM goes if its definition does not say it yet."""
@@ -113,17 +113,23 @@ class DefinitionPlanner:
         )
 
 
+def _tpm_wish(tree: Any, spec: VmSpec, before: Any) -> Optional[TpmWish]:
+    """The option, and for a vTPM that comes without it our rules all the same: a persistent state, encrypted."""
+    tpm = read_tpm(tree)
+    if spec.tpm is not None or tpm is None or tpm.backend != EMULATOR:
+        return spec.tpm
+    # Other options leave the vTPM of an existing VM as it is; only that its state stays is put right.
+    untouched = spec.xml is None and before is not None and read_tpm(before) is not None
+    return TpmWish(allow_unencrypted=untouched)
+
+
 def _take_over(tree: Any, before: Any) -> None:
     """What a user's XML leaves open and must not be lost: UUID, vTPM, firmware, NVRAM path, metadata."""
     if tree.find("uuid") is None:
         element = etree.Element("uuid")
         element.text = before.findtext("uuid")
         tree.insert(1, element)
-    tpm = find_tpm(before)
-    if tpm is not None and find_tpm(tree) is None:
-        devices = tree.find("devices")
-        devices = etree.SubElement(tree, "devices") if devices is None else devices
-        devices.append(copy.deepcopy(tpm))
+    take_over_tpm(tree, before)
     keep_firmware(tree, before)
     _keep_metadata(tree, before)
 

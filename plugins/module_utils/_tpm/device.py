@@ -8,6 +8,7 @@ from __future__ import annotations
 Elements that we do not manage (active_pcr_banks, profile, debug, address, alias) stay as they are.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Optional
 
@@ -121,6 +122,32 @@ def apply_tpm(domain: Any, spec: TpmSpec) -> bool:
     return bool(etree.tostring(element) != before)
 
 
+def take_over_tpm(domain: Any, found: Any) -> None:
+    """What the ``<tpm>`` of a parsed ``<domain>`` leaves open it takes from another definition of that VM, in place.
+
+    Without the secret the state would not open, and with another source it would not be found.
+
+    Raises:
+        TrustedVMError: ``vtpm_backend_differs``, ``tpm_version_differs``.
+    """
+    old, new = find_tpm(found), find_tpm(domain)
+    if old is None:
+        return
+    if new is None:
+        _devices(domain).append(copy.deepcopy(old))
+        return
+    backend, old_backend = new.find("backend"), old.find("backend")
+    if backend is None or old_backend is None:
+        return
+    for element, kept, name in ((new, old, "model"), (backend, old_backend, "version")):
+        if element.get(name) is None and kept.get(name) is not None:
+            element.set(name, kept.get(name))
+    _refuse_other_tpm(read_tpm(found), read_tpm(domain))
+    for tag in ("source", "encryption"):
+        if backend.find(tag) is None and old_backend.find(tag) is not None:
+            backend.insert(0, copy.deepcopy(old_backend.find(tag)))
+
+
 def remove_tpm(domain: Any) -> bool:
     """Take the ``<tpm>`` out of a parsed ``<domain>``; False where there was none."""
     element = find_tpm(domain)
@@ -135,15 +162,15 @@ def _devices(domain: Any) -> Any:
     return etree.SubElement(domain, "devices") if devices is None else devices
 
 
-def _refuse_other_tpm(found: Optional[TpmSpec], wanted: TpmSpec) -> None:
-    if found is None:
+def _refuse_other_tpm(found: Optional[TpmSpec], wanted: Optional[TpmSpec]) -> None:
+    if found is None or wanted is None:
         return
-    if found.backend != EMULATOR:
+    if found.backend != wanted.backend:
         raise TrustedVMError(
             "vtpm_backend_differs",
-            "The VM has a TPM device that is not emulated",
+            "The VM has a TPM device of another kind, and with another one it would be another TPM",
             found="backend %s" % found.backend,
-            wanted="backend %s (swtpm)" % EMULATOR,
+            wanted="backend %s" % wanted.backend,
             hint="Remove that device from the VM first, knowing that what the guest sealed with it is lost",
         )
     if found.version != wanted.version:

@@ -283,6 +283,52 @@ def test_tpm_is_not_dropped_with_an_xml_that_has_none(host):
     assert host.described()["tpm"]["secret_uuid"] == SECRET
 
 
+OWN_TPM = EFI.replace("<devices>", "<devices><tpm%s><backend type='emulator'%s</backend></tpm>")
+ENCRYPTED = "><encryption secret='%s'/>" % SECRET
+
+
+def test_vtpm_of_the_users_xml_gets_a_persistent_state_and_is_encrypted(host):
+    assert host.refused(xml=OWN_TPM % ("", ">")).code == "tpm_unencrypted"
+    host.run(xml=OWN_TPM % (" model='tpm-tis'", ENCRYPTED))
+    tpm = host.described()["tpm"]
+    assert (tpm["persistent_state"], tpm["secret_uuid"], tpm["model"]) == (True, SECRET, "tpm-tis")
+    assert host.run(xml=OWN_TPM % ("", ">"))["outcome"] == "updated"
+    assert host.described()["tpm"] == tpm, "what the XML leaves open stays, above all the secret"
+
+
+def test_unencrypted_vtpm_of_the_users_xml_where_it_is_allowed(host):
+    host.run(xml=OWN_TPM % ("", " persistent_state='no'>"), tpm={"allow_unencrypted": True})
+    tpm = host.described()["tpm"]
+    assert tpm["persistent_state"] and not tpm["encrypted"]
+    assert host.refused(xml=OWN_TPM % ("", ">")).code == "tpm_unencrypted"
+
+
+@pytest.mark.parametrize(
+    "tpm, code",
+    [
+        ("<tpm model='tpm-tis'><backend type='emulator' version='1.2'/></tpm>", "tpm_version_differs"),
+        ("<tpm model='tpm-tis'><backend type='passthrough'><device path='/dev/tpm0'/></backend></tpm>", "vtpm_backend_differs"),
+    ],
+)
+def test_vtpm_of_the_users_xml_is_no_other_than_the_vm_has(host, tpm, code):
+    host.run(xml=EFI, **TPM)
+    assert host.refused(xml=EFI.replace("<devices>", "<devices>" + tpm)).code == code
+
+
+def test_vtpm_among_devices_xml_is_held_to_the_same_rules(host):
+    device = "<tpm model='tpm-crb'><backend type='emulator'>%s</backend></tpm>"
+    assert host.refused(devices_xml=[device % ""], **BASE).code == "tpm_unencrypted"
+    host.run(devices_xml=[device % ENCRYPTED[1:]], **BASE)
+    assert host.described()["tpm"]["persistent_state"] and host.described()["nvram"]
+
+
+def test_vtpm_that_others_defined_gets_a_persistent_state_with_the_next_change(host):
+    host.daemon.defineXML(EFI.replace("<devices>", "<devices><tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"))
+    host.run(uuid=None, memory=96)
+    tpm = host.described()["tpm"]
+    assert tpm["persistent_state"] and not tpm["encrypted"]
+
+
 def test_drift_from_the_users_xml_is_put_right(host):
     host.run(xml=EFI)
     tree = host.tree()
