@@ -30,7 +30,9 @@ class ActionModule(ConvergingAction):
     SPEC = ItemSpec("providers", ("name",), OPTIONS)
 
     def planner(self, session: Session, items: list[Item]) -> Planner:
-        return KeyProviderPlanner(session, items, self.open_provider).plan
+        # A registry in a file beside the ring goes where the ring goes.
+        temporary_place = self._settings.home if session.shared else None
+        return KeyProviderPlanner(session, items, self.open_provider, temporary_place).plan
 
     def subject(self, item: Item) -> Mapping[str, Any]:
         return key_provider_subject(item)

@@ -14,7 +14,8 @@ options:
       - The registry, as an SQLAlchemy URL for SQLite (V(sqlite:////absolute/path)) or PostgreSQL (V(postgresql://user@host/database)).
       - Without it, the variable C(trustedvm_registry_url), then the environment variable E(TRUSTEDVM_REGISTRY_URL), then a file
         C(registry.sqlite) in the O(state_directory).
-      - A password is better kept out of it, in C(~/.pgpass) for example. Messages never show one.
+      - A password is better kept out of it, in C(~/.pgpass) for example. Messages and the arguments in results never show one. A literal
+        URL in a play is shown as it stands by callback plugins that print a task before it runs. Use the variable or the environment for it.
     type: str
   state_directory:
     description:
@@ -28,7 +29,8 @@ requirements:
   - psycopg 3.1 or newer on the controller, for a registry in PostgreSQL
 notes:
   - Runs on the controller. The host of the task is not contacted and may be down, so a task with a list and C(run_once) does for many hosts.
-  - A registry that is not there yet is made by the first task that changes it. Reading and check mode see it as empty.
+  - A registry that is not there yet is made by the first task that changes it. Reading and check mode see it as empty. One that cannot be
+    looked at (permissions, a mount that is not there) is an error.
   - Passphrases of key rings come from the variable C(trustedvm_key_ring_passphrase) (from a vault), the environment variable
     E(TRUSTEDVM_KEY_RING_PASSPHRASE), or a file that the key provider names.
 """

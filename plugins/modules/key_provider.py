@@ -15,6 +15,8 @@ description:
     wrapped with one of them.
   - The provider V(native) keeps its KEKs in a key ring, a file on the controller of mode 0600, optionally sealed with a passphrase.
     Whoever loses the key ring loses the TPM states, so keep a copy of it apart from the registry.
+  - The registry remembers which key ring the name of a provider stands for. Controllers that share a registry need copies of one key
+    ring. One with another key ring, or without one, is refused before it wraps or opens a key (V(key_ring_other), V(key_ring_missing)).
 author:
   - trustedvm.libvirt contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -39,13 +41,13 @@ options:
         choices: [native]
       state:
         description:
-          - V(present) registers the provider and makes its key ring if there is none and no key refers to it. A key ring
-            that is there is adopted. One without a seal is sealed when there is a passphrase.
+          - V(present) registers the provider and makes its key ring if it never had one. A key ring that is there is adopted,
+            unless the provider has another one. One without a seal is sealed when there is a passphrase.
           - V(absent) removes it. Refused while resource keys or VMs refer to it.
         type: str
         choices: [present, absent]
       native:
-        description: Settings of O(providers[].type=native). Without any, the registered ones stay.
+        description: Settings of O(providers[].type=native). Without any, or with all of them null, the registered ones stay.
         type: dict
         suboptions:
           key_ring:
@@ -67,14 +69,14 @@ options:
     default: native
   state:
     description:
-      - V(present) registers the provider and makes its key ring if there is none and no key refers to it. A key ring
-        that is there is adopted. One without a seal is sealed when there is a passphrase.
+      - V(present) registers the provider and makes its key ring if it never had one. A key ring that is there is adopted,
+        unless the provider has another one. One without a seal is sealed when there is a passphrase.
       - V(absent) removes it. Refused while resource keys or VMs refer to it.
     type: str
     choices: [present, absent]
     default: present
   native:
-    description: Settings of O(type=native). Without any, the registered ones stay.
+    description: Settings of O(type=native). Without any, or with all of them null, the registered ones stay.
     type: dict
     suboptions:
       key_ring:
@@ -87,6 +89,10 @@ options:
     description: With O(state=absent), whether the key ring goes as well.
     type: bool
     default: false
+notes:
+  - A new key ring at its default place below the home directory, for a registry that is not a file of the controller, gets a warning. In an
+    execution environment (AWX) the home directory is gone when the job ends, and the key ring with it. Give O(native.key_ring) or
+    O(state_directory) a place that stays.
 requirements:
   - cryptography 42 or newer on the controller, for O(type=native)
 seealso:
@@ -177,7 +183,7 @@ results:
       description:
         - The name of the error.
         - Of this module, V(key_provider_in_use), V(key_provider_type_fixed), V(key_provider_type_unknown), V(missing_dependency),
-          V(key_ring_missing), V(key_ring_insecure), V(key_ring_damaged), V(key_ring_newer), V(key_ring_passphrase_missing),
+          V(key_ring_missing), V(key_ring_other), V(key_ring_insecure), V(key_ring_damaged), V(key_ring_newer), V(key_ring_passphrase_missing),
           V(key_ring_passphrase_wrong), V(passphrase_file_insecure), V(key_ring_unwritable), V(key_ring_busy), V(file_unreadable).
         - Of the registry, V(registry_unavailable), V(registry_damaged), V(registry_conflict), V(registry_schema_newer),
           V(registry_schema_older), V(registry_url_invalid).

@@ -13,6 +13,7 @@ description:
   - Makes, changes and removes the records of VMs in the registry. It says what should be; the hosts are not contacted.
   - Every change of the owning host or of the state is one conditional statement, so that of two controllers that change the
     same record at once one succeeds and the other is told what it found.
+  - A host has one VM of a name, also when two controllers give the name at once.
   - The generation of a record counts the changes of its host and state. Whoever knows host and generation knows whether the VM was
     moved, stopped or started since.
 author:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any, Callable, ClassVar, Mapping, Optional
+from typing import Any, ClassVar, Mapping, Optional
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
@@ -17,7 +17,7 @@ from .._records.runner import Item, Planner, converge
 from .._registry.engine import Registry, Session, open_registry
 from .._registry.records import KeyProviderRecord
 from .items import ItemSpec
-from .settings import Settings, resolve_settings
+from .settings import Settings, resolve_settings, take_registry_url
 
 
 def plain(value: Any) -> Any:
@@ -47,7 +47,8 @@ class ControllerAction(ActionBase):
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         try:
-            params = self._params()
+            url = take_registry_url(self._task.args)
+            params = {**self._params(), "registry_url": url}
             self._settings = resolve_settings(params, task_vars or {}, self._templar.template)
             result.update(self.work(params))
         except ControllerError as error:
@@ -64,7 +65,7 @@ class ControllerAction(ActionBase):
 
     def open_provider(self, record: KeyProviderRecord) -> KeyProvider:
         settings = self._settings
-        return open_provider(record.name, record.type, record.settings, settings.state_directory, settings.passphrase)
+        return open_provider(record.name, record.type, record.settings, record.kek_id, settings.state_directory, settings.passphrase)
 
     def _params(self) -> dict[str, Any]:
         try:
@@ -134,8 +135,3 @@ class ReadingAction(ControllerAction):
     def work(self, params: Mapping[str, Any]) -> dict[str, Any]:
         with open_registry(self._settings.registry_url, create=False) as registry:
             return {**self.read(registry, params), "changed": False}
-
-
-def unmatched(names: list[str], found: Callable[[str], bool]) -> list[str]:
-    """The names that were asked for and not found, in their order."""
-    return [name for name in names if not found(name)]

@@ -11,6 +11,8 @@ Python over standard input. What that rests on, in ansible-core 2.19 to 2.21:
 - The payload is cached on the controller (``modify_module()``) without its arguments.
 - Without pipelining the payload becomes a file on the host, which stays with ANSIBLE_KEEP_REMOTE_FILES or
   when the connection breaks. So a call that carries a key is pipelined, whatever the configuration says.
+- Every file that Ansible brings to a host for a module goes through ``_transfer_data()`` or
+  ``_transfer_file()``. Both refuse while a key is on its way, should Ansible not heed the above.
 """
 from __future__ import annotations
 
@@ -30,10 +32,13 @@ from .._records.runner import Outcome, failed_result
 from .._registry.engine import open_registry
 from .._registry.records import KeyProviderRecord
 from .cargo import Slot, load, scrub, unload
-from .settings import resolve_settings
+from .settings import resolve_settings, take_registry_url
 
 # What check mode may find missing because an earlier task of the play only predicted it.
 NOT_YET_THERE = ("resource_key_missing", "vm_unknown")
+
+# Options of the module that are for its action; the module gets them only where there is no action.
+CONTROLLER_SIDE = ("registry_url", "state_directory")
 
 IDENTITY = ("name", "uuid", "vm", "usage", "secret_uuid")
 
@@ -55,9 +60,15 @@ class KeyCarryingAction(ActionBase):
     _cargo: Optional[dict[Optional[int], Any]] = None
     _delivered = False
 
+    # Where the registry and the key rings are, as far as the task says it.
+    _options: Mapping[str, Any]
+
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        public, slots = unload(self._task.args, self.ITEMS)
+        url = take_registry_url(self._task.args)
+        self._options = {"registry_url": url, "state_directory": self._task.args.get("state_directory")}
+        arguments = {name: value for name, value in self._task.args.items() if name not in CONTROLLER_SIDE}
+        public, slots = unload(arguments, self.ITEMS)
         try:
             if not slots:
                 result.update(self._run_module(public, task_vars))
@@ -118,6 +129,18 @@ class KeyCarryingAction(ActionBase):
             raise _needs_pipelining("a module that Ansible cannot pipeline")
         return True
 
+    def _transfer_data(self, remote_path: Any, data: Any) -> Any:
+        self._refuse_transfer()
+        return super()._transfer_data(remote_path, data)
+
+    def _transfer_file(self, local_path: Any, remote_path: Any) -> Any:
+        self._refuse_transfer()
+        return super()._transfer_file(local_path, remote_path)
+
+    def _refuse_transfer(self) -> None:
+        if self._cargo is not None:
+            raise _needs_pipelining("a release of ansible-core that puts the module into a file on the host")
+
     def _refuse_files(self) -> None:
         """Raises:
         ControllerError: ``key_needs_pipelining``, when the call could only go through a file on the host.
@@ -157,10 +180,10 @@ class KeyCarryingAction(ActionBase):
         return [self._predicted(slot.request, key) for slot, key in zip(slots, keys)]
 
     def _read(self, requests: list[KeyRequest], task_vars: dict[str, Any]) -> list[Union[KeyMaterial, ControllerError]]:
-        settings = resolve_settings({}, task_vars, self._templar.template)
+        settings = resolve_settings(self._options, task_vars, self._templar.template)
 
         def opener(record: KeyProviderRecord) -> KeyProvider:
-            return open_provider(record.name, record.type, record.settings, settings.state_directory, settings.passphrase)
+            return open_provider(record.name, record.type, record.settings, record.kek_id, settings.state_directory, settings.passphrase)
 
         with open_registry(settings.registry_url, create=False) as registry:
             return read_keys(registry, requests, opener)

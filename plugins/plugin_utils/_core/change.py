@@ -23,6 +23,7 @@ class Change:
         details: more fields of the item's result; ``apply`` may correct them while it runs.
         apply: does it within a transaction; None is "nothing to do". May raise ControllerError.
         prepare: what has to be done before the transaction begins, because it is slow.
+        warnings: what the user should know although nothing failed.
     """
 
     subject: Mapping[str, Any]
@@ -32,6 +33,7 @@ class Change:
     details: dict[str, Any] = field(default_factory=dict)
     apply: Optional[Callable[[Any], None]] = None
     prepare: Optional[Callable[[], None]] = None
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:

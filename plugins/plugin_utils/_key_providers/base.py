@@ -66,8 +66,13 @@ class KeyProvider(ABC):
     # Client libraries, asked for when the provider is opened and not before (requirement M8).
     DEPENDENCIES: Sequence[Dependency] = ()
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, kek_id: Optional[str] = None) -> None:
+        """Args:
+        kek_id: the one that the registry has for this name; None as long as it has none. Key material with
+            another one must not be used.
+        """
         self.name = name
+        self.kek_id = kek_id
 
     @abstractmethod
     def wrap(self, dek: KeyMaterial, context: KeyContext) -> WrappedKey:

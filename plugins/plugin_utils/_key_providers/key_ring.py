@@ -88,13 +88,33 @@ def read_key_ring(path: str, passphrase: Optional[str]) -> Optional[KeyRing]:
     return _decode(_checked(content, path), path, passphrase)
 
 
-def key_ring_missing(path: str, provider: str) -> ControllerError:
+def kek_id_at(path: str) -> Optional[str]:
+    """Which ring the file is, without opening it; None where it is none that anybody could use."""
+    try:
+        content = read_private(path, "The key ring", "key_ring_insecure")
+        return None if content is None else str(_checked(content, path)["kek_id"])
+    except (ControllerError, KeyError):
+        return None
+
+
+def key_ring_missing(path: str, provider: str, kek_id: Optional[str]) -> ControllerError:
     return ControllerError(
         "key_ring_missing",
         "The key ring of the key provider %s is not there" % provider,
         found="no file %s" % path,
-        wanted="the ring that the registry's keys are wrapped with",
-        hint="Restore it from a backup, or use the controller that has it; without it the keys cannot be opened",
+        wanted="the ring that the registry's keys are wrapped with" if kek_id is None else "the ring with KEK %s" % kek_id,
+        hint="Copy it from the controller that made it, or restore it from a backup; without it no key can be opened",
+    )
+
+
+def key_ring_other(provider: str, place: str, found: str, wanted: str) -> ControllerError:
+    """Two controllers, or two files: with both rings in use, each could open only half of the keys."""
+    return ControllerError(
+        "key_ring_other",
+        "The key ring here is not the one of the key provider %s in the registry" % provider,
+        found="KEK %s in %s" % (found, place),
+        wanted="KEK %s" % wanted,
+        hint="Copy the ring of the controller that made it to this place; keep this one if another registry uses it",
     )
 
 

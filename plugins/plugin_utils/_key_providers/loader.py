@@ -11,8 +11,8 @@ from .._core.errors import ControllerError
 from .base import KeyProvider
 from .native import NativeProvider, open_native
 
-# Name, settings, state directory, passphrase.
-Opener = Callable[[str, Mapping[str, Any], str, Optional[str]], KeyProvider]
+# Name, settings, KEK id, state directory, passphrase.
+Opener = Callable[[str, Mapping[str, Any], Optional[str], str, Optional[str]], KeyProvider]
 
 TYPES: Mapping[str, tuple[type[KeyProvider], Opener]] = MappingProxyType({"native": (NativeProvider, open_native)})
 
@@ -21,12 +21,16 @@ def open_provider(
     name: str,
     type_name: str,
     settings: Mapping[str, Any],
+    kek_id: Optional[str],
     state_directory: str,
     passphrase: Optional[str],
     types: Mapping[str, tuple[type[KeyProvider], Opener]] = TYPES,
 ) -> KeyProvider:
-    """Raises:
-    ControllerError: ``key_provider_type_unknown``, ``missing_dependency``.
+    """Args:
+    kek_id: the one that the registry has for this provider, see ``KeyProvider``.
+
+    Raises:
+        ControllerError: ``key_provider_type_unknown``, ``missing_dependency``.
     """
     if type_name not in types:
         raise ControllerError(
@@ -39,4 +43,4 @@ def open_provider(
     provider_class, opener = types[type_name]
     for dependency in provider_class.DEPENDENCIES:
         dependency.load()
-    return opener(name, settings, state_directory, passphrase)
+    return opener(name, settings, kek_id, state_directory, passphrase)

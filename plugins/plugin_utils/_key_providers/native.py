@@ -19,8 +19,8 @@ from .base import (
     wrapped_key_rejected,
     wrapped_key_truncated,
 )
-from .key_ring import KeyRing, key_ring_missing, new_key_ring, read_key_ring
-from .private_file import read_private, remove_private, replace_private, writer_lock
+from .key_ring import KeyRing, kek_id_at, key_ring_missing, key_ring_other, new_key_ring, read_key_ring
+from .private_file import is_there, read_private, remove_private, replace_private, writer_lock
 from .sealing import CRYPTOGRAPHY, NONCE_SIZE
 
 ALGORITHM = "AES-256-GCM"
@@ -33,8 +33,8 @@ class NativeProvider(KeyProvider):
 
     DEPENDENCIES = (CRYPTOGRAPHY,)
 
-    def __init__(self, name: str, path: str, passphrase: Optional[str]) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, path: str, passphrase: Optional[str], kek_id: Optional[str] = None) -> None:
+        super().__init__(name, kek_id)
         self.path = path
         self._passphrase = passphrase
         self._ring: Optional[KeyRing] = None
@@ -83,8 +83,12 @@ class NativeProvider(KeyProvider):
         return Description(ring.kek_id, ring.newest, sorted(ring.keks), details)
 
     def exists(self) -> bool:
-        """Whether there is a ring, of whatever kind."""
-        return os.path.lexists(self.path)
+        """Whether there is a ring, of whatever kind.
+
+        Raises:
+            ControllerError: ``file_unreadable``: it cannot be said.
+        """
+        return is_there(self.path, "The key ring")
 
     def create(self) -> Description:
         """Make the ring; one that is there is taken as it is.
@@ -102,7 +106,12 @@ class NativeProvider(KeyProvider):
         return self.describe()
 
     def destroy(self) -> None:
-        """Remove the ring: what is wrapped with its KEKs cannot be opened any more."""
+        """Remove the ring: what is wrapped with its KEKs cannot be opened any more.
+
+        Raises:
+            ControllerError: ``key_ring_other``, ``key_ring_unwritable``.
+        """
+        self.refuse_removal()
         try:
             with writer_lock(self.path):
                 remove_private(self.path)
@@ -110,6 +119,18 @@ class NativeProvider(KeyProvider):
             return  # not even its directory is there
         except OSError as error:
             raise _unwritable(self.path, error) from None
+
+    def refuse_removal(self) -> None:
+        """Raises:
+        ControllerError: ``key_ring_other``: a ring that belongs to somebody else's keys.
+        """
+        found = kek_id_at(self.path)
+        if found is not None:
+            self._refuse_other(found)
+
+    def _refuse_other(self, found: str) -> None:
+        if self.kek_id not in (None, found):
+            raise key_ring_other(self.name, self.path, found, str(self.kek_id))
 
     def _rewrite(self, change: Callable[[KeyRing], KeyRing]) -> Description:
         try:
@@ -126,7 +147,8 @@ class NativeProvider(KeyProvider):
         if self._ring is None:
             self._ring = read_key_ring(self.path, self._passphrase)
         if self._ring is None:
-            raise key_ring_missing(self.path, self.name)
+            raise key_ring_missing(self.path, self.name, self.kek_id)
+        self._refuse_other(self._ring.kek_id)
         return self._ring
 
     @staticmethod
@@ -134,7 +156,9 @@ class NativeProvider(KeyProvider):
         return CRYPTOGRAPHY.load().AESGCM(kek.reveal())
 
 
-def open_native(name: str, settings: Mapping[str, Any], state_directory: str, passphrase: Optional[str]) -> NativeProvider:
+def open_native(
+    name: str, settings: Mapping[str, Any], kek_id: Optional[str], state_directory: str, passphrase: Optional[str]
+) -> NativeProvider:
     """A native provider from what the registry keeps of it; does not look at the ring yet.
 
     Args:
@@ -145,7 +169,7 @@ def open_native(name: str, settings: Mapping[str, Any], state_directory: str, pa
     path = os.path.abspath(os.path.expanduser(settings.get("key_ring") or default))
     if not passphrase and settings.get("passphrase_file"):
         passphrase = _read_passphrase(os.path.expanduser(settings["passphrase_file"]))
-    return NativeProvider(name, path, passphrase)
+    return NativeProvider(name, path, passphrase, kek_id)
 
 
 def _read_passphrase(path: str) -> str:

@@ -42,6 +42,21 @@ def read_private(path: str, what: str, insecure_code: str) -> Optional[bytes]:
         os.close(descriptor)
 
 
+def is_there(path: str, what: str) -> bool:
+    """Whether there is something of this name; ``os.path.lexists()`` says no also where it cannot look.
+
+    Raises:
+        ControllerError: ``file_unreadable``.
+    """
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise _unreadable(path, what, error) from None
+    return True
+
+
 def replace_private(path: str, content: bytes, only_new: bool = False) -> None:
     """Put a file of mode 0600 in place so that after a crash it is the old one or the new one, whole.
 
@@ -141,7 +156,7 @@ def _refuse_insecure(status: os.stat_result, path: str, what: str, code: str) ->
         "%s %s can be read or written by others" % (what, path),
         found=problem,
         wanted="a regular file of mode 0600, owned by the user who runs Ansible",
-        hint="Find out who read it; then chmod 0600, and rotate the keys if in doubt",
+        hint="Find out who could read it, because whoever has it can open keys of the registry; then chmod 0600",
     )
 
 

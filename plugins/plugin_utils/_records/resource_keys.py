@@ -10,6 +10,7 @@ from typing import Any, Optional, Sequence
 from .._core.change import Change
 from .._core.errors import ControllerError
 from .._core.key_material import DEK_SIZE, KeyMaterial
+from .._key_providers.key_ring import key_ring_other
 from .._registry.engine import Session
 from .._registry.records import KeyIdentity, ResourceKeyRecord, VmRecord
 from .key_reader import KeyReader, OpenProvider, Providers, context_of
@@ -154,14 +155,24 @@ class _Creation:
 
     def apply(self, session: Session) -> None:
         record = self._record
-        vm = session.vms.get(self._identity.resource_uuid)
+        # Kept until the commit: whoever unbinds or removes the VM sees this key, or this sees that it is done.
+        vm = session.vms.get(self._identity.resource_uuid, keep=True)
         if vm is not None and vm.key_provider != self._provider:
             raise _not_bound(vm, self._provider)
-        if not session.resource_keys.add_if_absent(record):
+        if session.resource_keys.add_if_absent(record):
+            self._refuse_other_ring(session, record)
+        else:
             record = self._take_the_others(session)
         view = key_view(record, _vtpm(vm or self._vm))
         self._change.after = view
         self._change.details = {**view, "created": self._change.changed}
+
+    @staticmethod
+    def _refuse_other_ring(session: Session, record: ResourceKeyRecord) -> None:
+        """The provider may have been removed and made anew since the look; from the INSERT on it stays."""
+        provider = session.key_providers.get(record.provider)
+        if provider is not None and provider.kek_id not in (None, record.kek_id):
+            raise key_ring_other(record.provider, "this controller's ring", record.kek_id, str(provider.kek_id))
 
     def _take_the_others(self, session: Session) -> ResourceKeyRecord:
         """Another controller was first: its key is the key, ours is forgotten."""

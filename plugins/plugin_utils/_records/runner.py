@@ -23,6 +23,7 @@ class Outcome:
 
     results: list[dict[str, Any]] = field(default_factory=list)
     diffs: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def failures(self) -> list[dict[str, Any]]:
@@ -41,6 +42,8 @@ class Outcome:
             "changed": any(entry["changed"] for entry in self.results),
             "diff": self.diffs,
         }
+        if self.warnings:
+            result["warnings"] = self.warnings
         if self.failures:
             result.update(failed=True, msg=self.message(), error_code=self.failures[0]["error_code"])
         return result
@@ -88,6 +91,7 @@ def collect(
         else:
             outcome.results.append(change.result())
             outcome.diffs.append(change.diff())
+            outcome.warnings += change.warnings
     return outcome
 
 

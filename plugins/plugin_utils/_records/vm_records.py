@@ -4,29 +4,18 @@
 """What a VM's record should be: from options to a change, with compare-and-set on host and generation."""
 from __future__ import annotations
 
-import dataclasses
-import uuid
-from typing import Any, Mapping, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from .._core.change import Change
 from .._core.errors import ControllerError
 from .._registry.engine import Session
 from .._registry.key_providers import key_provider_unknown
-from .._registry.records import (
-    VTPM,
-    NvramRecord,
-    Placement,
-    ResourceKeyRecord,
-    VmRecord,
-    VtpmRecord,
-    vtpm_secret_uuid,
-)
+from .._registry.records import VTPM, Placement, ResourceKeyRecord, VmRecord
 from .._registry.vms import vm_record_conflict
 from .lookup import VmLookup, as_uuid, valid_uuid, vm_name_ambiguous
-from .runner import Item, first_set, given, refuse_duplicates
+from .runner import Item, given, refuse_duplicates
 from .views import vm_view
-
-FIRST_STATE = "provisioning"
+from .vm_wanted import Names, changed_record, new_record, refuse_contradiction
 
 
 def vm_record_subject(item: Item) -> dict[str, Any]:
@@ -45,7 +34,9 @@ class VmRecordPlanner:
         refuse_duplicates(items, lambda item: item.get("uuid") or item.get("name"))
         vms = VmLookup(session, [item[key] for item in items for key in ("uuid", "name") if item.get(key)])
         self._found = vms.records()
-        self._by_name = session.vms.by_name([item["name"] for item in items if item.get("name")])
+        names = [item["name"] for item in items if item.get("name")]
+        self._by_name = session.vms.by_name([*names, *(record.name for record in self._found.values())])
+        self._names = Names([record for records in self._by_name.values() for record in records])
         # Also of VMs without a record: a key may have been made before it.
         asked = [found for found in (as_uuid(item.get("uuid") or "") for item in items) if found]
         self._keys = session.resource_keys.of_resources(VTPM, [*self._found, *asked])
@@ -78,15 +69,16 @@ class VmRecordPlanner:
         _refuse_unexpected(item, record)
         remove_keys = bool(item["remove_keys"])
         keys = self._keys.get(record.uuid, [])
-        _refuse_keys(record, keys, remove_keys)
+        _refuse_keys(keys, remove_keys)
+        self._names.give_up(record)
 
         def apply(session: Session) -> None:
-            # Read again: a key may have been made since.
-            current = session.resource_keys.of_resources(VTPM, [record.uuid]).get(record.uuid, [])
-            _refuse_keys(record, current, remove_keys)
+            # The conditional DELETE first: who makes a key for the VM waits for it, or it for them.
+            session.vms.remove(record.uuid, record.placement)
+            current = _keys_of(session, record.uuid)
+            _refuse_keys(current, remove_keys)
             for key in current:
                 session.resource_keys.remove(key.identity)
-            session.vms.remove(record.uuid, record.placement)
 
         view = vm_view(record, keys)
         details = {**view, "removed_keys": [key.identity.key_version for key in keys]}
@@ -95,31 +87,27 @@ class VmRecordPlanner:
     def _plan_new(self, item: Item) -> Change:
         if _expected(item) != Placement():
             raise vm_record_conflict(item.get("uuid") or item["name"], _expected(item), None)
-        _refuse_incomplete("The record of a new VM", item, ("name", "host"))
-        self._refuse_taken_name(item)
-        identity = valid_uuid(item["uuid"], "uuid") if item.get("uuid") else str(uuid.uuid4())
-        record = VmRecord(
-            uuid=identity,
-            name=item["name"],
-            host=item["host"],
-            state=item.get("vm_state") or FIRST_STATE,
-            key_provider=item.get("key_provider") or None,
-            vtpm=wanted_vtpm(identity, item.get("vtpm"), None),
-            nvram=wanted_nvram(identity, item.get("nvram"), None),
-        )
-        keys = self._keys.get(identity, [])
-        self._refuse_contradiction(item, record, keys)
+        record = new_record(item)
+        keys = self._keys.get(record.uuid, [])
+        self._refuse_unknown_provider(item, record)
+        refuse_contradiction(record, None, keys)
+        self._names.take(record)
+
+        def apply(session: Session) -> None:
+            session.vms.create(record)
+            refuse_contradiction(record, None, _keys_of(session, record.uuid))
+
         view = vm_view(record, keys)
         return Change(
             vm_record_subject(view),
             after=view,
             outcome="created",
             details={**view, "previous": None},
-            apply=lambda session: session.vms.create(record),
+            apply=apply,
         )
 
     def _plan_update(self, item: Item, record: VmRecord) -> Change:
-        wanted = _wanted(item, record)
+        wanted = changed_record(item, record)
         keys = self._keys.get(record.uuid, [])
         previous = {"host": record.host, "vm_state": record.state, "generation": record.generation}
         before, after = vm_view(record, keys), vm_view(wanted, keys)
@@ -128,108 +116,60 @@ class VmRecordPlanner:
             return Change(vm_record_subject(after), before=before, details=details)
         _refuse_unexpected(item, record)
         _refuse_blind_move(item, record, wanted)
-        self._refuse_contradiction(item, wanted, keys)
-        return Change(
+        self._refuse_unknown_provider(item, wanted)
+        refuse_contradiction(wanted, record.key_provider, keys)
+        self._names.take(wanted, record)
+        change = Change(
             vm_record_subject(after),
             before=before,
             after=after,
             outcome="moved" if wanted.host != record.host else "updated",
             details=details,
-            apply=lambda session: _write(session, record, wanted),
         )
+        change.apply = lambda session: _write(session, change, item, record, wanted)
+        return change
 
-    def _refuse_taken_name(self, item: Item) -> None:
-        others = [record for record in self._by_name.get(item["name"], []) if record.host == item["host"]]
-        if others:
-            raise ControllerError(
-                "vm_name_taken",
-                "There cannot be two VMs of the name %s on host %s" % (item["name"], item["host"]),
-                found="VM %s" % others[0].uuid,
-                hint="Take another name, or remove the record of the VM that is gone",
-            )
-
-    def _refuse_contradiction(self, item: Item, wanted: VmRecord, keys: Sequence[ResourceKeyRecord]) -> None:
+    def _refuse_unknown_provider(self, item: Item, wanted: VmRecord) -> None:
         prepared = self._check_mode and item.get("prepared_by_play")
         if wanted.key_provider and wanted.key_provider not in self._providers and not prepared:
             raise key_provider_unknown(wanted.key_provider, self._providers, self._where)
-        others = sorted({key.provider for key in keys} - {wanted.key_provider})
-        if others and wanted.key_provider != self._bound(wanted.uuid):
-            raise ControllerError(
-                "vm_has_resource_keys",
-                "The VM cannot be bound to %s" % (wanted.key_provider or "no key provider"),
-                found="keys of the VM under %s" % ", ".join(others),
-                wanted="no keys under another provider",
-                hint="Wrap the keys anew or remove them first",
-            )
-        if wanted.vtpm is not None and not wanted.vtpm.encrypted and (wanted.key_provider or keys):
-            raise ControllerError(
-                "unencrypted_vtpm_refused",
-                "The vTPM of a VM with a key provider cannot be recorded as unencrypted",
-                found="key provider %s, %d keys" % (wanted.key_provider or keys[0].provider, len(keys)),
-                wanted="encrypted: true, or a VM without a provider and without keys",
-            )
-
-    def _bound(self, vm_uuid: str) -> Optional[str]:
-        record = self._found.get(vm_uuid)
-        return record.key_provider if record else None
 
 
-def wanted_vtpm(vm_uuid: str, options: Optional[Mapping[str, Any]], found: Optional[VtpmRecord]) -> Optional[VtpmRecord]:
-    """What the options ask for; what they leave out stays, or takes its default."""
-    if options is None:
-        return found
-    if options.get("state") == "absent":
-        return None
-    base = found or VtpmRecord(vm_uuid, vtpm_secret_uuid(vm_uuid), "tpm-crb", "2.0", encrypted=True, state_exists=False)
-    values = given(options, "secret_uuid", "model", "version", "encrypted", "state_exists")
-    if "secret_uuid" in values:
-        values["secret_uuid"] = valid_uuid(values["secret_uuid"], "vtpm.secret_uuid")
-    return dataclasses.replace(base, **values)
+def _write(session: Session, change: Change, item: Item, record: VmRecord, wanted: VmRecord) -> None:
+    """The conditional UPDATE first, whatever changes: if it fails, nothing else of the item is written.
 
-
-def wanted_nvram(vm_uuid: str, options: Optional[Mapping[str, Any]], found: Optional[NvramRecord]) -> Optional[NvramRecord]:
-    """What the options ask for; what they leave out stays, or takes its default."""
-    if options is None:
-        return found
-    if options.get("state") == "absent":
-        return None
-    if found is None:
-        _refuse_incomplete("The record of an NVRAM volume", options, ("path",))
-    base = found or NvramRecord(vm_uuid, "directory", options["path"], None, "raw")
-    return dataclasses.replace(base, **given(options, "storage", "path", "size", "format"))
-
-
-def _wanted(item: Item, record: VmRecord) -> VmRecord:
-    provider = item.get("key_provider")
-    wanted = dataclasses.replace(
-        record,
-        name=first_set(item.get("name"), record.name),
-        host=first_set(item.get("host"), record.host),
-        state=first_set(item.get("vm_state"), record.state),
-        key_provider=record.key_provider if provider is None else (provider or None),
-        vtpm=wanted_vtpm(record.uuid, item.get("vtpm"), record.vtpm),
-        nvram=wanted_nvram(record.uuid, item.get("nvram"), record.nvram),
-    )
-    placed_anew = wanted.host != record.host or wanted.state != record.state
-    return dataclasses.replace(wanted, generation=record.generation + 1) if placed_anew else wanted
-
-
-def _write(session: Session, record: VmRecord, wanted: VmRecord) -> None:
-    """The conditional UPDATE first: if it fails, nothing else of the item is written."""
+    Once it is done nobody else changes the record, and what is looked at afterwards holds until the commit.
+    """
     names = ("name", "host", "state", "key_provider")
     values = {name: getattr(wanted, name) for name in names if getattr(wanted, name) != getattr(record, name)}
-    if values:
-        session.vms.update(record.uuid, record.placement, values)
-    if wanted.vtpm != record.vtpm:
-        if wanted.vtpm is None:
-            session.vms.remove_vtpm(record.uuid)
-        else:
-            session.vms.put_vtpm(wanted.vtpm)
-    if wanted.nvram != record.nvram:
-        if wanted.nvram is None:
-            session.vms.remove_nvram(record.uuid)
-        else:
-            session.vms.put_nvram(wanted.nvram)
+    session.vms.update(record.uuid, record.placement, values)
+    if "key_provider" not in values and (wanted.vtpm, wanted.nvram) == (record.vtpm, record.nvram):
+        return
+    current = session.vms.get(record.uuid)
+    if current is None:
+        raise vm_record_conflict(record.uuid, record.placement, None)
+    # On what is there now: somebody may have bound the VM, made a key, or changed another field since the look.
+    keys = _keys_of(session, record.uuid)
+    final = changed_record(item, current)
+    refuse_contradiction(final, record.key_provider, keys)
+    _write_vtpm_and_nvram(session, current, final)
+    change.after = vm_view(final, keys)
+    change.details = {**change.details, **change.after}
+
+
+def _write_vtpm_and_nvram(session: Session, found: VmRecord, wanted: VmRecord) -> None:
+    if wanted.vtpm is None:
+        session.vms.remove_vtpm(wanted.uuid)
+    elif wanted.vtpm != found.vtpm:
+        session.vms.put_vtpm(wanted.vtpm)
+    if wanted.nvram is None:
+        session.vms.remove_nvram(wanted.uuid)
+    elif wanted.nvram != found.nvram:
+        session.vms.put_nvram(wanted.nvram)
+
+
+def _keys_of(session: Session, vm_uuid: str) -> list[ResourceKeyRecord]:
+    return session.resource_keys.of_resources(VTPM, [vm_uuid]).get(vm_uuid, [])
 
 
 def _expected(item: Item) -> Placement:
@@ -253,22 +193,11 @@ def _refuse_blind_move(item: Item, record: VmRecord, wanted: VmRecord) -> None:
         )
 
 
-def _refuse_keys(record: VmRecord, keys: Sequence[ResourceKeyRecord], remove_keys: bool) -> None:
+def _refuse_keys(keys: Sequence[ResourceKeyRecord], remove_keys: bool) -> None:
     if keys and not remove_keys:
         raise ControllerError(
             "vm_has_resource_keys",
             "The record is not removed while the VM has keys: without them its TPM state cannot be opened any more",
             found="%d keys" % len(keys),
             hint="Remove the keys with resource_key, or set remove_keys when the TPM state is gone",
-        )
-
-
-def _refuse_incomplete(what: str, options: Mapping[str, Any], names: Sequence[str]) -> None:
-    missing = [name for name in names if not options.get(name)]
-    if missing:
-        raise ControllerError(
-            "vm_record_incomplete",
-            "%s needs %s" % (what, " and ".join(missing)),
-            found="neither" if len(missing) > 1 else "none",
-            hint="Give %s" % " and ".join(missing),
         )

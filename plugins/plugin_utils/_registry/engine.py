@@ -10,13 +10,13 @@ import time
 from typing import Any, Iterator, Optional
 
 from .._core.dependencies import PSYCOPG, SQLALCHEMY
-from .._core.directories import make_private_directory
 from .._core.errors import ControllerError
 from . import migrations
 from .key_providers import KeyProviderRepository
 from .resource_keys import ResourceKeyRepository
 from .schema import SCHEMA_VERSION
 from .sql import sa
+from .sqlite_file import is_there, make_private_file
 from .vms import VmRepository
 
 # Seconds that a writer waits for another one, and that a connection may take to open.
@@ -28,10 +28,16 @@ SECRET_QUERY_KEYS = ("password", "sslpassword")
 
 
 class Session:
-    """The tables within one transaction."""
+    """The tables within one transaction.
 
-    def __init__(self, connection: Any, where: str, url: Any) -> None:
+    Attributes:
+        where: the registry's URL as it may be shown.
+        shared: whether the registry is not a file of this machine, so that other controllers can have it.
+    """
+
+    def __init__(self, connection: Any, where: str, shared: bool, url: Any) -> None:
         self.where = where
+        self.shared = shared
         self.vms = VmRepository(connection)
         self.resource_keys = ResourceKeyRepository(connection)
         self.key_providers = KeyProviderRepository(connection)
@@ -48,8 +54,9 @@ class Session:
 class Registry:
     """An open registry; ``where`` is its URL as it may be shown."""
 
-    def __init__(self, engine: Any, where: str) -> None:
+    def __init__(self, engine: Any, where: str, shared: bool) -> None:
         self._engine = engine
+        self._shared = shared
         self._immediate = False
         self.where = where
         if engine.dialect.name == "sqlite":
@@ -93,7 +100,7 @@ class Registry:
         if self._engine.dialect.name == "postgresql":
             self._connection.execution_options(isolation_level="READ COMMITTED" if immediate else "REPEATABLE READ")
         with self._errors(), self._connection.begin():
-            yield Session(self._connection, self.where, self._engine.url)
+            yield Session(self._connection, self.where, self._shared, self._engine.url)
 
     def _begin_sqlite(self, connection: Any) -> None:
         # A transaction that reads first and writes later cannot wait for another writer: SQLite
@@ -122,8 +129,8 @@ def open_registry(url: str, create: bool) -> Iterator[Registry]:
     parsed = parse_url(url)
     if parsed.get_backend_name() == "sqlite":
         if create:
-            _make_private_file(parsed.database)
-        elif not os.path.exists(parsed.database):
+            make_private_file(parsed.database)
+        elif not is_there(parsed.database):
             parsed = sa.engine.make_url("sqlite://")
     with contextlib.ExitStack() as stack:
         registry = stack.enter_context(contextlib.closing(_connect(parsed, url)))
@@ -187,21 +194,8 @@ def _connect(parsed: Any, url: str) -> Registry:
         options = {key: value for key, value in defaults.items() if key not in parsed.query}
     # One task is one connection: a pool would keep connections that nobody comes back for.
     engine = sa.create_engine(parsed, poolclass=sa.pool.StaticPool, connect_args=options)
-    return Registry(engine, shown_url(parse_url(url)))
-
-
-def _make_private_file(path: str) -> None:
-    """SQLite gives its journal files the mode of the database file."""
-    try:
-        make_private_directory(os.path.dirname(path))
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise ControllerError(
-            "registry_unavailable",
-            "The registry's file %s cannot be opened for writing" % path,
-            found=error.strerror or str(error),
-            hint="Look at the permissions, or set state_directory or registry_url",
-        ) from None
+    asked = parse_url(url)
+    return Registry(engine, shown_url(asked), asked.get_backend_name() != "sqlite")
 
 
 def _set_up_sqlite(connection: Any, record: Any) -> None:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Iterable
+from typing import Any, Iterable, Optional
 
 from .._core.errors import ControllerError
 from .records import KeyProviderRecord, key_provider_from_row, now
@@ -40,9 +40,21 @@ class KeyProviderRepository:
         vms = self._count(tables().vms.c.key_provider)
         return {name: Uses(keys.get(name, 0), vms.get(name, 0)) for name in {*keys, *vms}}
 
-    def put(self, record: KeyProviderRecord) -> None:
+    def get(self, name: str) -> Optional[KeyProviderRecord]:
+        return self.all().get(name)
+
+    def put(self, record: KeyProviderRecord) -> Optional[str]:
+        """Write the record; its KEK id only where there is none yet, compared and set in one statement.
+
+        Returns the KEK id that is registered then: another one than the record's if another controller was first.
+        """
         row = {**dataclasses.asdict(record), "updated_at": now()}
-        put(self._connection, tables().key_providers, row, keep=["created_at"])
+        put(self._connection, tables().key_providers, row, keep=["created_at", "kek_id"])
+        columns = tables().key_providers.c
+        unclaimed = sa.and_(columns.name == record.name, columns.kek_id.is_(None))
+        self._connection.execute(sa.update(tables().key_providers).where(unclaimed).values(kek_id=record.kek_id))
+        found: Optional[str] = self._connection.execute(sa.select(columns.kek_id).where(columns.name == record.name)).scalar_one()
+        return found
 
     def remove(self, name: str) -> None:
         """Raises:

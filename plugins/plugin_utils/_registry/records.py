@@ -117,9 +117,12 @@ class ResourceKeyRecord:
 
 @dataclass(frozen=True)
 class KeyProviderRecord:
+    """``kek_id`` is None until a controller has made, or brought, the provider's key material."""
+
     name: str
     type: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    kek_id: Optional[str] = None
     created_at: datetime = field(default_factory=now, compare=False)
     updated_at: datetime = field(default_factory=now, compare=False)
 

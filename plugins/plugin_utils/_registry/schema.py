@@ -53,6 +53,8 @@ def _vms(metadata: Any) -> Any:
         _time("created_at"),
         _time("updated_at"),
         sa.Index("ix_vms_host_state", "host", "state"),
+        # As libvirt has it: a host's domains have different names.
+        sa.UniqueConstraint("host", "name", name="uq_vms_host_name"),
     )
 
 
@@ -116,6 +118,8 @@ def tables() -> Tables:
         sa.Column("name", sa.String(255), primary_key=True),
         sa.Column("type", sa.String(32), nullable=False),
         sa.Column("settings", sa.JSON, nullable=False),
+        # Which key material the name stands for: every controller checks its own copy against it.
+        sa.Column("kek_id", sa.String(255)),
         _time("created_at"),
         _time("updated_at"),
     )

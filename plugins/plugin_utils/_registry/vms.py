@@ -4,9 +4,10 @@
 """VMs, their vTPMs and NVRAM volumes. Every change of placement is one conditional UPDATE."""
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-from typing import Any, Iterable, Mapping, Optional
+from typing import Any, Iterable, Iterator, Mapping, Optional
 
 from .._core.errors import ControllerError
 from .records import NvramRecord, Placement, VmRecord, VtpmRecord, now, vm_from_row
@@ -24,6 +25,15 @@ def vm_record_conflict(vm: str, wanted: Placement, found: Optional[VmRecord]) ->
         wanted=str(wanted),
         hint="Look at vm_record_info and at the hosts, then decide which of the two is right",
         details={} if found is None else {"found_host": found.host, "found_generation": found.generation},
+    )
+
+
+def vm_name_taken(name: str, host: str, owner: str) -> ControllerError:
+    return ControllerError(
+        "vm_name_taken",
+        "There cannot be two VMs of the name %s on host %s" % (name, host),
+        found="VM %s" % owner,
+        hint="Take another name, or remove the record of the VM that is gone",
     )
 
 
@@ -47,8 +57,9 @@ class VmRepository:
                 found.setdefault(record.name, []).append(record)
         return found
 
-    def get(self, uuid: str) -> Optional[VmRecord]:
-        return self.by_uuid([uuid]).get(uuid)
+    def get(self, uuid: str, keep: bool = False) -> Optional[VmRecord]:
+        """With ``keep`` nobody else changes the record until the transaction ends."""
+        return self._select(tables().vms.c.uuid == uuid, keep).get(uuid)
 
     def listed(self, host: Optional[str] = None, state: Optional[str] = None) -> list[VmRecord]:
         columns = tables().vms.c
@@ -62,11 +73,13 @@ class VmRepository:
         """Add a record with its vTPM and NVRAM.
 
         Raises:
-            ControllerError: ``vm_record_conflict``: there is one by now.
+            ControllerError: ``vm_record_conflict``: there is one by now; ``vm_name_taken``.
         """
         row = dataclasses.asdict(record)
         del row["vtpm"], row["nvram"]
-        if not add_if_absent(self._connection, tables().vms, row):
+        with self._one_name_on_a_host(record.uuid, row):
+            made = add_if_absent(self._connection, tables().vms, row)
+        if not made:
             raise vm_record_conflict(record.uuid, Placement(), self.get(record.uuid))
         if record.vtpm is not None:
             self.put_vtpm(record.vtpm)
@@ -76,17 +89,19 @@ class VmRepository:
     def update(self, uuid: str, expected: Placement, values: Mapping[str, Any]) -> None:
         """Compare-and-set in one statement (requirement S2).
 
-        A change of host or state makes the generation one higher.
+        A change of host or state makes the generation one higher. Without values it only makes sure of the
+        placement; either way nobody else changes the record until the transaction ends.
 
         Raises:
-            ControllerError: ``vm_record_conflict``; says what was found.
+            ControllerError: ``vm_record_conflict``; says what was found. ``vm_name_taken``.
         """
         columns = tables().vms.c
         changes = {**values, "updated_at": now()}
         if "host" in values or "state" in values:
             changes["generation"] = columns.generation + 1
         statement = sa.update(tables().vms).where(self._matches(uuid, expected)).values(changes)
-        self._exactly_one(statement, uuid, expected)
+        with self._one_name_on_a_host(uuid, values):
+            self._exactly_one(statement, uuid, expected)
 
     def remove(self, uuid: str, expected: Placement) -> None:
         """Remove the record with its vTPM and NVRAM, if it is still as expected.
@@ -112,7 +127,7 @@ class VmRepository:
     def remove_nvram(self, vm_uuid: str) -> None:
         self._connection.execute(sa.delete(tables().nvram_volumes).where(tables().nvram_volumes.c.vm_uuid == vm_uuid))
 
-    def _select(self, condition: Any) -> dict[str, VmRecord]:
+    def _select(self, condition: Any, keep: bool = False) -> dict[str, VmRecord]:
         """One statement for the VMs and what hangs on them, whatever their number."""
         vms, vtpms, nvram = tables().vms, tables().vtpms, tables().nvram_volumes
         joined = vms.outerjoin(vtpms, vtpms.c.vm_uuid == vms.c.uuid).outerjoin(nvram, nvram.c.vm_uuid == vms.c.uuid)
@@ -121,7 +136,11 @@ class VmRepository:
             *(column.label("vtpm_" + column.name) for column in vtpms.c),
             *(column.label("nvram_" + column.name) for column in nvram.c),
         ]
-        rows = self._connection.execute(sa.select(*columns).select_from(joined).where(condition)).mappings()
+        statement = sa.select(*columns).select_from(joined).where(condition)
+        if keep:
+            # Left out on SQLite, where a transaction that writes is the only one from its start.
+            statement = statement.with_for_update(read=True, of=vms)
+        rows = self._connection.execute(statement).mappings()
         return {row["uuid"]: _vm(row) for row in rows}
 
     def _matches(self, uuid: str, expected: Placement) -> Any:
@@ -136,6 +155,28 @@ class VmRepository:
     def _exactly_one(self, statement: Any, uuid: str, expected: Placement) -> None:
         if self._connection.execute(statement).rowcount != 1:
             raise vm_record_conflict(uuid, expected, self.get(uuid))
+
+    @contextlib.contextmanager
+    def _one_name_on_a_host(self, uuid: str, values: Mapping[str, Any]) -> Iterator[None]:
+        """The database refuses a second VM of one name on one host, also one that another transaction has just
+        made; this says which VM has the name."""
+        if "host" not in values and "name" not in values:
+            yield
+            return
+        try:
+            with self._connection.begin_nested():
+                yield
+        except sa.exc.IntegrityError:
+            self._refuse_taken_name(uuid, values)
+            raise
+
+    def _refuse_taken_name(self, uuid: str, values: Mapping[str, Any]) -> None:
+        own = self.get(uuid)
+        host = values.get("host") or (own.host if own else None)
+        name = values.get("name") or (own.name if own else "")
+        owners = [record for record in self.by_name([name]).get(name, []) if record.host == host and record.uuid != uuid]
+        if owners:
+            raise vm_name_taken(name, str(host), owners[0].uuid) from None
 
     def _refuse_taken_secret(self, record: VtpmRecord) -> None:
         parameters = {"secret": record.secret_uuid, "vm": record.vm_uuid}

@@ -322,7 +322,7 @@ def test_m2_nothing_is_sent_when_one_key_is_missing(playground):
         (error,) = read_keys(
             registry,
             [KeyRequest("vtpm", third, "start")],
-            lambda record: open_provider(record.name, record.type, record.settings, str(playground.state), None),
+            lambda record: open_provider(record.name, record.type, record.settings, record.kek_id, str(playground.state), None),
         )
     assert error.code == "resource_key_missing"
 

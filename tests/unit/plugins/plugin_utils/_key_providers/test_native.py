@@ -356,10 +356,10 @@ def test_passphrase_file(path, tmp_path, content, mode, code):
         file.chmod(mode)
     settings_ = {"key_ring": path, "passphrase_file": str(file)}
     if code is None:
-        assert open_native("native", settings_, str(tmp_path), None).describe().kek_version == 1
+        assert open_native("native", settings_, None, str(tmp_path), None).describe().kek_version == 1
     else:
-        assert error_of(lambda: open_native("native", settings_, str(tmp_path), None).describe()).code == code
-    assert open_native("native", settings_, str(tmp_path), "correct horse").describe().kek_version == 1
+        assert error_of(lambda: open_native("native", settings_, None, str(tmp_path), None).describe()).code == code
+    assert open_native("native", settings_, None, str(tmp_path), "correct horse").describe().kek_version == 1
 
 
 # Writers
@@ -440,11 +440,51 @@ def test_destroy_can_be_repeated(provider, path):
     NativeProvider("native", path + "/no/such/place", None).destroy()
 
 
+# The ring that the registry means
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda provider: provider.wrap(KeyMaterial(b"k" * 32), CONTEXT),
+        lambda provider: provider.unwrap(WrappedKey("wanted", 1, "AES-256-GCM", b"x" * 60), CONTEXT),
+        NativeProvider.describe,
+        NativeProvider.rotate,
+        NativeProvider.seal,
+        NativeProvider.destroy,
+        NativeProvider.refuse_removal,
+    ],
+    ids=["wrap", "unwrap", "describe", "rotate", "seal", "destroy", "refuse_removal"],
+)
+def test_another_ring_is_used_for_nothing(provider, path, use):
+    with open(path, "rb") as file:
+        before = file.read()
+    error = error_of(use, NativeProvider("native", path, "correct horse", "wanted"))
+    assert error.code == "key_ring_other"
+    for part in (provider.describe().kek_id, "KEK wanted", path):
+        assert part in str(error)
+    with open(path, "rb") as file:
+        assert file.read() == before
+
+
+def test_the_ring_of_the_registry_is_used(provider, path):
+    same = NativeProvider("native", path, None, provider.describe().kek_id)
+    same.rotate()
+    assert same.unwrap(same.wrap(KeyMaterial(b"k" * 32), CONTEXT), CONTEXT) == KeyMaterial(b"k" * 32)
+    same.destroy()
+    assert "KEK " + same.kek_id in str(error_of(NativeProvider("native", path, None, same.kek_id).describe))
+
+
+def test_a_place_that_cannot_be_looked_at_is_not_a_place_without_a_ring(tmp_path):
+    os.symlink("loop", tmp_path / "loop")
+    assert error_of(NativeProvider("native", str(tmp_path / "loop" / "ring.json"), None).exists).code == "file_unreadable"
+
+
 # Choosing a provider
 
 
 def test_an_unknown_type_is_named(tmp_path):
-    error = error_of(open_provider, "vault", "vault", {}, str(tmp_path), None)
+    error = error_of(open_provider, "vault", "vault", {}, None, str(tmp_path), None)
     assert error.code == "key_provider_type_unknown" and "vault" in str(error)
 
 
@@ -456,20 +496,20 @@ def test_m8_a_missing_library_is_named_and_others_still_work(tmp_path, monkeypat
         DEPENDENCIES = (Dependency("no_such_library_here", "no-such-library>=3", "The key provider type other"),)
 
     types = {**TYPES, "other": (NeedsMore, open_native)}
-    error = error_of(open_provider, "hsm", "other", {}, str(tmp_path), None, types)
+    error = error_of(open_provider, "hsm", "other", {}, None, str(tmp_path), None, types)
     assert error.code == "missing_dependency"
     assert "pip install 'no-such-library>=3'" in str(error)
-    open_provider("native", "native", {"key_ring": path}, str(tmp_path), None, types).create()
+    open_provider("native", "native", {"key_ring": path}, None, str(tmp_path), None, types).create()
 
 
 def test_m8_native_without_cryptography(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
-    error = error_of(open_provider, "native", "native", {}, str(tmp_path), None)
+    error = error_of(open_provider, "native", "native", {}, None, str(tmp_path), None)
     assert error.code == "missing_dependency" and "cryptography" in str(error)
 
 
 def test_the_default_ring_is_in_the_state_directory(tmp_path):
-    assert open_native("production", {}, str(tmp_path), None).path == str(tmp_path / "key-rings" / "production.json")
+    assert open_native("production", {}, None, str(tmp_path), None).path == str(tmp_path / "key-rings" / "production.json")
 
 
 def test_wrapped_bytes_are_not_in_the_records_text():

@@ -12,103 +12,19 @@ import pytest
 pytest.importorskip("sqlalchemy")
 pytest.importorskip("cryptography")
 
-from ansible_collections.trustedvm.libvirt.plugins.action.key_provider import OPTIONS as PROVIDER_OPTIONS
-from ansible_collections.trustedvm.libvirt.plugins.action.resource_key import OPTIONS as KEY_OPTIONS
-from ansible_collections.trustedvm.libvirt.plugins.action.vm_record import OPTIONS as VM_OPTIONS
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._core.errors import ControllerError
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._core.key_material import KeyMaterial
-from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._key_providers.loader import open_provider
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records import reading
-from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.key_providers import KeyProviderPlanner, key_provider_subject
-from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.key_reader import read_keys
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.key_request import READING_PURPOSES, KeyRequest
-from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.resource_keys import ResourceKeyPlanner, resource_key_subject
-from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.runner import converge
-from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.vm_records import VmRecordPlanner, vm_record_subject
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.engine import open_registry
-
-VM = "0d0b1bd2-5c3a-4e0f-9f3a-6d2f4f1f6b11"
-OTHER = "7b6a5d0e-92c1-4a53-8f1e-3a44f0f6c922"
-THIRD = "11111111-92c1-4a53-8f1e-3a44f0f6c922"
-
-
-class Controller:
-    """What the actions do, without Ansible: options in, results out."""
-
-    def __init__(self, url, state_directory):
-        self.url = url
-        self.state_directory = str(state_directory)
-
-    def opener(self, record):
-        return open_provider(record.name, record.type, record.settings, self.state_directory, None)
-
-    def converge(self, options, items, make, subject, check_mode):
-        complete = [{**{name: spec.get("default") for name, spec in options.items()}, **item} for item in items]
-        with open_registry(self.url, create=not check_mode) as registry:
-            return converge(registry, complete, lambda session: make(session, complete).plan, subject, check_mode)
-
-    def vms(self, *items, check_mode=False):
-        return self.converge(
-            VM_OPTIONS, items, lambda session, complete: VmRecordPlanner(session, complete, check_mode), vm_record_subject, check_mode
-        )
-
-    def keys(self, *items, check_mode=False):
-        complete = [{"purpose": "provision", **item} for item in items]
-        return self.converge(
-            KEY_OPTIONS, complete, lambda session, all_: ResourceKeyPlanner(session, all_, self.opener, check_mode), resource_key_subject, check_mode
-        )
-
-    def providers(self, *items, check_mode=False):
-        return self.converge(
-            PROVIDER_OPTIONS, items, lambda session, all_: KeyProviderPlanner(session, all_, self.opener), key_provider_subject, check_mode
-        )
-
-    def read(self, *requests):
-        with open_registry(self.url, create=False) as registry:
-            return read_keys(registry, requests, self.opener)
-
-    def info(self, function, *arguments):
-        with open_registry(self.url, create=False) as registry:
-            return function(registry, *arguments)
-
-    def record(self, vm=VM):
-        records = self.info(reading.read_vm_records, [vm], None, None)["records"]
-        return records[0] if records else None
-
-
-def one(outcome):
-    (result,) = outcome.results
-    return result
-
-
-def predicted_and_done(action, *items):
-    """Check mode says what the run then does, and a second run does nothing."""
-    predicted = action(*items, check_mode=True)
-    done = action(*items)
-    for left, right in zip(predicted.results, done.results):
-        assert (left["changed"], left["outcome"]) == (right["changed"], right["outcome"])
-        unknown = {"algorithm", "fingerprint", "created_at", "kek_id", "kek_version", "kek_versions", "sealed"}
-        assert {name: value for name, value in left.items() if name not in unknown} == {
-            name: value for name, value in right.items() if name not in unknown
-        }
-    again = action(*items)
-    assert [entry["changed"] for entry in again.results] == [False] * len(items)
-    assert all(diff["before"] == diff["after"] for diff in again.diffs)
-    return done
-
-
-@pytest.fixture
-def controller(registry_url, tmp_path):
-    return Controller(registry_url, tmp_path / "controller")
-
-
-@pytest.fixture
-def ready(controller):
-    """A key provider and a VM that is bound to it."""
-    controller.providers({"name": "native"})
-    controller.vms({"uuid": VM, "name": "web1", "host": "kvm1", "vm_state": "running", "key_provider": "native", "vtpm": {}})
-    return controller
-
+from ansible_collections.trustedvm.libvirt.tests.unit.plugins.plugin_utils.controllers import (
+    OTHER,
+    THIRD,
+    VM,
+    Controller,
+    one,
+    predicted_and_done,
+)
 
 # VM records
 
@@ -157,20 +73,6 @@ def test_s2_what_is_not_as_expected_is_not_written(ready, expect, check_mode):
     assert result["error_code"] == "vm_record_conflict" and result["failed"]
     assert (result["found_host"], result["found_generation"]) == ("kvm1", 1)
     assert ready.record()["vm_state"] == "running"
-
-
-def test_s2_a_change_between_look_and_write_is_found(ready):
-    """Another controller moves the VM after this one planned."""
-    item = {**{name: spec.get("default") for name, spec in VM_OPTIONS.items()}, "uuid": VM, "vm_state": "stopped"}
-    with open_registry(ready.url, create=True) as registry:
-        with registry.read() as session:
-            change = VmRecordPlanner(session, [item], False).plan(item)
-        ready.vms({"uuid": VM, "host": "kvm2", "expect": {"host": "kvm1"}})
-        with pytest.raises(ControllerError) as caught:
-            with registry.write() as session:
-                change.apply(session)
-    assert caught.value.code == "vm_record_conflict"
-    assert ready.record()["host"] == "kvm2" and ready.record()["vm_state"] == "running"
 
 
 def test_already_as_wanted_is_no_conflict_and_a_move_says_where_from(ready):
@@ -459,15 +361,6 @@ def test_a_bad_ring_fails_what_needs_it_and_nothing_else(ready, damage, code):
     assert one(ready.keys({"vm": VM, "key_version": 2}, check_mode=True))["error_code"] == code
     assert one(ready.keys({"vm": VM}))["outcome"] == "unchanged"
     assert ready.record()["key_versions"] == [1]
-
-
-def test_settings_are_kept_unless_given(controller, tmp_path):
-    ring = str(tmp_path / "elsewhere.json")
-    made = one(predicted_and_done(controller.providers, {"name": "native", "native": {"key_ring": ring, "passphrase_file": None}}))
-    assert (made["settings"], made["key_ring"]) == ({"key_ring": ring}, ring)
-    assert one(controller.providers({"name": "native"}))["outcome"] == "unchanged"
-    other = one(predicted_and_done(controller.providers, {"name": "native", "native": {"key_ring": ring + "2"}}))
-    assert (other["outcome"], other["key_ring"]) == ("updated", ring + "2")
 
 
 def test_info_names_what_is_not_there(ready):

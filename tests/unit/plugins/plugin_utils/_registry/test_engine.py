@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import stat
@@ -15,7 +16,7 @@ import pytest
 sqlalchemy = pytest.importorskip("sqlalchemy")
 
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._core.errors import ControllerError
-from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry import migrations
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry import migrations, sqlite_file
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.engine import open_registry, parse_url, shown_url
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.records import VmRecord
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.schema import SCHEMA_VERSION
@@ -209,6 +210,61 @@ def test_directory_that_cannot_be_written(tmp_path):
     (tmp_path / "taken").write_text("a file where a directory should be", encoding="utf-8")
     error = failure("sqlite:///%s/taken/registry.sqlite" % tmp_path)
     assert error.code == "registry_unavailable"
+
+
+def as_nobody(function, *arguments):
+    """What the function returns for a user who owns nothing here."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.setgroups([])
+            os.setgid(65534)
+            os.setuid(65534)
+            answer = str(function(*arguments))
+        except BaseException as error:
+            answer = "%s: %s" % (type(error).__name__, error)
+        os.write(writing, answer.encode())
+        os._exit(0)
+    os.close(writing)
+    with open(reading, encoding="utf-8") as answers:
+        answer = answers.read()
+    os.waitpid(child, 0)
+    return answer
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs to become another user")
+def test_a_directory_without_permission_is_not_an_empty_registry(sqlite_url):
+    with open_registry(sqlite_url, create=True):
+        pass
+    os.chmod(os.path.dirname(os.path.dirname(path_of(sqlite_url))), 0o755)
+    for create in (True, False):
+        answer = as_nobody(lambda create=create: failure(sqlite_url, create).code + " " + str(failure(sqlite_url, create)))
+        assert answer.startswith("registry_unavailable ") and "Permission denied" in answer, answer
+
+
+def test_a_link_to_what_is_not_mounted_is_not_an_empty_registry(tmp_path):
+    """Of the state directory, or of the file itself."""
+    (tmp_path / "state").symlink_to(tmp_path / "mnt" / "vault")
+    for name in ("state/registry.sqlite", "state/deeper/registry.sqlite", "state"):
+        error = failure("sqlite:///%s/%s" % (tmp_path, name), create=False)
+        assert error.code == "registry_unavailable" and "the link %s/state," % tmp_path in str(error)
+    (tmp_path / "mnt" / "vault").mkdir(parents=True)
+    with open_registry("sqlite:///%s/state/registry.sqlite" % tmp_path, create=False) as registry, registry.read() as session:
+        assert session.vms.listed() == []
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.ESTALE, errno.EIO, errno.ENOTDIR, errno.ELOOP], ids=errno.errorcode.get)
+def test_what_cannot_be_looked_at_is_not_an_empty_registry(sqlite_url, monkeypatch, number):
+    """A network file system that has gone away, for one."""
+
+    def stat_(path, **options):
+        raise OSError(number, os.strerror(number), path)
+
+    monkeypatch.setattr(sqlite_file.os, "stat", stat_)
+    error = failure(sqlite_url, create=False)
+    monkeypatch.undo()
+    assert error.code == "registry_unavailable" and os.strerror(number) in str(error)
 
 
 def test_writer_that_holds_the_database_too_long(sqlite_url, monkeypatch):

@@ -148,6 +148,61 @@ def test_an_item_that_fails_does_not_undo_the_others(registry):
     assert stored(registry) == web1()
 
 
+@pytest.mark.parametrize("values", [{"host": "kvm2"}, {"name": "web2"}, {"host": "kvm2", "name": "web2"}], ids=str)
+def test_two_vms_of_a_host_never_share_a_name(registry, values):
+    other = VmRecord(OTHER, values.get("name", "web1"), values.get("host", "kvm1"), "running")
+    with registry.write() as session:
+        session.vms.create(web1())
+        session.vms.create(other)
+        with pytest.raises(ControllerError) as moved:
+            session.vms.update(VM, Placement("kvm1", 1), values)
+        with pytest.raises(ControllerError) as made:
+            session.vms.create(VmRecord("00000000-0000-4000-8000-000000000000", other.name, other.host, "running"))
+        # The transaction goes on: what is refused is refused alone.
+        session.vms.update(VM, Placement("kvm1", 1), {"state": "stopped"})
+    for caught in (moved, made):
+        assert caught.value.code == "vm_name_taken"
+        assert all(part in str(caught.value) for part in (OTHER, other.name, other.host))
+        assert caught.value.__cause__ is None and caught.value.__suppress_context__
+    assert stored(registry) == web1(state="stopped", generation=2)
+
+
+def test_a_provider_that_is_not_there_is_not_taken_for_a_name(registry):
+    with pytest.raises(ControllerError) as caught:
+        with registry.write() as session:
+            session.vms.create(web1(key_provider="nobody"))
+    assert caught.value.code == "registry_conflict"
+
+
+def test_a_comparison_without_values_still_compares(registry):
+    with registry.write() as session:
+        session.vms.create(web1())
+        session.vms.update(VM, Placement("kvm1", 1), {})
+        with pytest.raises(ControllerError) as caught:
+            session.vms.update(VM, Placement("kvm1", 2), {})
+    assert caught.value.code == "vm_record_conflict"
+    assert stored(registry) == web1() and stored(registry).updated_at > stored(registry).created_at
+
+
+def test_the_ring_of_a_provider_is_registered_once(registry):
+    with registry.write() as session:
+        assert session.key_providers.put(KeyProviderRecord("native", "native")) is None
+        assert session.key_providers.put(KeyProviderRecord("native", "native", kek_id="first")) == "first"
+        assert session.key_providers.put(KeyProviderRecord("native", "native", {"key_ring": "/x"}, kek_id="second")) == "first"
+        assert session.key_providers.put(KeyProviderRecord("native", "native")) == "first"
+        assert session.key_providers.get("native").kek_id == "first"
+        assert session.key_providers.get("vault") is None
+
+
+def test_of_rings_that_are_registered_at_once_one_is(registry, registry_url, at_once):
+    def put(kek_id):
+        with open_registry(registry_url, create=True) as own, own.write() as session:
+            return session.key_providers.put(KeyProviderRecord("native", "native", kek_id=kek_id))
+
+    answers = at_once(put, ["one", "two", "three", "four"])
+    assert len(set(answers)) == 1 and answers[0] in ("one", "two", "three", "four")
+
+
 def test_the_uuid_of_a_secret_is_the_same_for_ever():
     """Derived, so that every controller and release gives a VM's secret the same UUID."""
     assert vtpm_secret_uuid(VM) == "a50f6909-17c9-54b0-a6ce-c6a1b58f915d"
