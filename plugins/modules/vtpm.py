@@ -21,8 +21,8 @@ author:
 extends_documentation_fragment:
   - trustedvm.libvirt.attributes
   - trustedvm.libvirt.attributes.state_module
-  - trustedvm.libvirt.attributes.host
   - trustedvm.libvirt.attributes.key_carrier
+  - trustedvm.libvirt.attributes.host
   - trustedvm.libvirt.libvirt
 options:
   vms:
@@ -71,7 +71,7 @@ options:
       require_state:
         description:
           - Whether there must be TPM state, because the VM has run before. libvirt makes a new, empty TPM without a word
-            where the state is missing. A state that is missing because of a reset is no error.
+            where the state is missing. A state that is missing because of a reset is no error, until the VM has been started.
         type: bool
       remove_state:
         description:
@@ -130,7 +130,7 @@ options:
   require_state:
     description:
       - Whether there must be TPM state, because the VM has run before. libvirt makes a new, empty TPM without a word
-        where the state is missing. A state that is missing because of a reset is no error.
+        where the state is missing. A state that is missing because of a reset is no error, until the VM has been started.
     type: bool
     default: false
   remove_state:
@@ -154,10 +154,12 @@ options:
       - A name for a reset, such as a date or a ticket. A VM is reset once for each name.
     type: str
 notes:
-  - A reset is carried out once. Without O(reset_id) the module sees a pending reset by the missing state, so it changes nothing
-    more until the VM has been started. After that start another run would reset the VM again.
-  - With O(reset_id) the reset is noted in the VM's definition and moves with it. A later run with the same O(reset_id)
-    changes nothing, however often the VM was started. Use it in playbooks that are run again.
+  - A reset is noted in the VM's definition, moves with it, and says to the next start that the old state is not to be missed, also where the
+    state was lost before. A mark that the VM has run with a state takes O(accept_data_loss) or O(remove_state) even where no state is to be
+    seen, because its storage may only not be mounted.
+  - Without O(reset_id) a reset is pending until the VM has been started. After that start another run would reset the VM again.
+  - With O(reset_id) a later run with the same O(reset_id) changes nothing, however often the VM was started. Use it in playbooks that are
+    run again.
   - The state that a reset replaces is renamed next to its place (C(UUID.trustedvm-reset-TIME)). O(state=present) deletes that copy
     when the new state is there and is proven to open with the key.
 seealso:
@@ -289,6 +291,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.ansible_glue import (
     CONNECTION_OPTIONS,
+    KEY_CARRIER_OPTIONS,
     ItemSpec,
     run_converger,
 )
@@ -311,7 +314,7 @@ SPEC = ItemSpec(
         "accept_data_loss": {"type": "bool", "default": False},
         "reset_id": {"type": "str"},
     },
-    extra=CONNECTION_OPTIONS,
+    extra={**CONNECTION_OPTIONS, **KEY_CARRIER_OPTIONS},
 )
 
 

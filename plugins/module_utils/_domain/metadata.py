@@ -28,6 +28,7 @@ class Marks:
 
     Attributes:
         tpm_state: a TPM state was made for it.
+        tpm_reset: its TPM state was given up, and it has not been started since. Excludes tpm_state.
         nvram: it has run with an NVRAM volume.
         source_digest: SHA-256 of the user's own XML that the definition was made from.
         rewritten: libvirt put that XML into other words, so it cannot be compared with the definition.
@@ -37,6 +38,7 @@ class Marks:
     nvram: bool = False
     source_digest: Optional[str] = None
     rewritten: bool = False
+    tpm_reset: bool = False
 
     def as_result(self) -> dict[str, bool]:
         return {"tpm_state": self.tpm_state, "nvram": self.nvram}
@@ -53,6 +55,7 @@ def read_marks(tree: Any) -> Marks:
         nvram=nvram is not None and nvram.get("state") == "used",
         source_digest=None if source is None else source.get("sha256"),
         rewritten=source is not None and source.get("rewritten") == "yes",
+        tpm_reset=tpm is not None and tpm.get("state") == "reset",
     )
 
 
@@ -88,6 +91,7 @@ def set_marks(
         nvram=found.nvram if nvram is None else nvram,
         source_digest=found.source_digest,
         rewritten=found.rewritten if rewritten is None else rewritten,
+        tpm_reset=found.tpm_reset if tpm_state is None else False,
     )
     if wanted == found:
         return False
@@ -111,8 +115,8 @@ def _text_without_namespace(element: Any) -> str:
 
 def _element(marks: Marks) -> Any:
     root = etree.Element(_ROOT, nsmap={PREFIX: NAMESPACE})
-    if marks.tpm_state:
-        etree.SubElement(root, _TPM, state="made")
+    if marks.tpm_state or marks.tpm_reset:
+        etree.SubElement(root, _TPM, state="made" if marks.tpm_state else "reset")
     if marks.nvram:
         etree.SubElement(root, _NVRAM, state="used")
     if marks.source_digest:

@@ -17,6 +17,7 @@ from .._tpm.key_check import check_state
 from .._tpm.state_dir import PRESENT, TpmState, locate
 from .description import disks_of, loader_of
 from .disks import DiskStore, disk_missing, require_format
+from .metadata import Marks
 
 
 def tpm_state_of(paths: Optional[HostPaths], uuid: str, spec: Optional[TpmSpec]) -> Optional[TpmState]:
@@ -26,8 +27,14 @@ def tpm_state_of(paths: Optional[HostPaths], uuid: str, spec: Optional[TpmSpec])
     return TpmState(locate(paths, uuid, spec))
 
 
-def require_tpm_state(state: Optional[TpmState], spec: Optional[TpmSpec], had_one: bool) -> None:
+def require_tpm_state(
+    state: Optional[TpmState], spec: Optional[TpmSpec], marks: Marks, expected: bool
+) -> None:
     """libvirt makes a new TPM without a word where the state is missing.
+
+    Args:
+        expected: the VM is known to have run, wherever. A reset since then excuses it, but never the mark,
+            which a reset takes away and a start sets.
 
     Raises:
         TrustedVMError: ``tpm_state_missing``, and those of ``check_state``.
@@ -37,12 +44,13 @@ def require_tpm_state(state: Optional[TpmState], spec: Optional[TpmSpec], had_on
     if state.status() == PRESENT:
         check_state(state, spec.secret_uuid is not None, None)
         return
-    if had_one and not state.reset_pending():
+    if marks.tpm_state or (expected and not marks.tpm_reset):
         raise TrustedVMError(
             "tpm_state_missing",
             "The VM's TPM state is gone, and the VM ran with one; libvirt would start it with a new, empty TPM",
             found="no state at %s" % state.location.state_file,
-            hint="Restore the state from a backup or a former host, or give it up with vtpm state=reset",
+            hint="See whether its storage is mounted, restore the state from a backup or a former host, or give it up "
+            "with vtpm state=reset and accept_data_loss=true",
         )
 
 

@@ -138,8 +138,8 @@ class VmPlan:
 
     def _preflight(self, new_disks: list[DiskSpec]) -> None:
         tree, local = self.draft.tree, self.p.paths is not None
-        had_state = self.marks.tpm_state or self.item["expect_state"] is True
-        self._tolerate(lambda: preflight.require_tpm_state(self.tpm_state, self.tpm, had_state))
+        expected = self.item["expect_state"] is True
+        self._tolerate(lambda: preflight.require_tpm_state(self.tpm_state, self.tpm, self.marks, expected))
         self._tolerate(lambda: preflight.require_secrets(self.p.connection, tree))
         if local:
             preflight.require_loader(tree)

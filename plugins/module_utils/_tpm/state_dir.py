@@ -153,10 +153,6 @@ class TpmState:
                 copies.append(AsideCopy(os.path.join(directory, entry), match["reason"], match["stamp"]))
         return sorted(copies, key=lambda copy: copy.made_at)
 
-    def reset_pending(self) -> bool:
-        """Whether the state is missing on purpose: reset, and the VM has not been started since."""
-        return self.status() != PRESENT and any(copy.reason == "reset" for copy in self.aside_copies())
-
     def remove(self) -> None:
         """Delete the state for good. Removing what is not there is no error."""
         _delete(self.location.container)

@@ -13,10 +13,11 @@ from .._core.domains import DomainIndex, definition, gone
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
 from .._core.runner import failed_result
+from .._domain.metadata import read_marks
 from .._secret.value import given_value
 from .._tpm.device import read_tpm
 from .._tpm.key_check import inspect
-from .._tpm.state_dir import TpmState, locate
+from .._tpm.state_dir import ABSENT, EMPTY, TpmState, locate
 from .reset_note import read_reset_note
 
 
@@ -76,7 +77,9 @@ class VtpmReader:
         }
         if self._paths is not None:
             state = TpmState(locate(self._paths, vm_uuid, spec))
-            entry["tpm_state"], entry["key_opens"] = read_state(state, passphrase)
+            told, entry["key_opens"] = read_state(state, passphrase)
+            told["reset_pending"] = read_marks(xml).tpm_reset and told["status"] in (ABSENT, EMPTY)
+            entry["tpm_state"] = told
         return entry
 
 
@@ -85,11 +88,10 @@ def read_state(state: TpmState, passphrase: Optional[bytes]) -> tuple[dict[str, 
 
     A state that cannot be read is told as such; it is what an info module is asked about.
     """
-    told: dict[str, Any] = {"path": state.location.path, "status": "unreadable", "reset_pending": False}
+    told: dict[str, Any] = {"path": state.location.path, "status": "unreadable"}
     told["set_aside"] = [{"path": copy.path, "reason": copy.reason} for copy in state.aside_copies()]
     try:
         told["status"] = state.status()
-        told["reset_pending"] = state.reset_pending()
         report = inspect(state, passphrase)
     except TrustedVMError as error:
         told["status"] = "damaged" if error.code == "tpm_state_damaged" else "unreadable"

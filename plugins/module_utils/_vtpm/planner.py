@@ -13,6 +13,7 @@ from .._core.deps import libvirt
 from .._core.domains import DomainIndex, as_uuid, definition, definition_text
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
+from .._domain.metadata import Marks, read_marks
 from .._secret.index import read_definition
 from .._secret.value import stored_value
 from .._tpm import key_check
@@ -77,7 +78,7 @@ class VtpmPlanner:
         new_xml = copy.deepcopy(xml)
         differs = apply_tpm(new_xml, target)
         state = self._state(subject["uuid"], target)
-        tpm_state = self._check_state(wanted, target, state)
+        tpm_state = self._check_state(wanted, target, state, read_marks(xml))
         steps = []
         if differs:
             refusals.refuse_busy_vm(domain)
@@ -100,14 +101,14 @@ class VtpmPlanner:
             undo=lambda: self._define(xml),
         )
 
-    def _check_state(self, wanted: WantedVtpm, target: TpmSpec, state: Optional[TpmState]) -> str:
+    def _check_state(self, wanted: WantedVtpm, target: TpmSpec, state: Optional[TpmState], marks: Marks) -> str:
         if state is None:
             return key_check.NOT_CHECKED
         passphrase = wanted.value
         if passphrase is None and target.secret_uuid is not None and state.status() == PRESENT:
             passphrase = self._passphrase_of(target.secret_uuid)
         tpm_state = key_check.check_state(state, target.secret_uuid is not None, passphrase)
-        if tpm_state == key_check.NONE and wanted.require_state and not state.reset_pending():
+        if tpm_state == key_check.NONE and wanted.require_state and not marks.tpm_reset:
             raise refusals.state_missing(state)
         return tpm_state
 
@@ -129,7 +130,7 @@ class VtpmPlanner:
     def _plan_absent(self, wanted: WantedVtpm, subject: dict[str, Any], domain: Any, xml: Any) -> Change:
         found = read_tpm(xml)
         state = self._local_state(subject["uuid"], found)
-        change = self._removal(wanted, subject, state, found)
+        change = self._removal(wanted, subject, state, found, read_marks(xml).tpm_state)
         removal = StateRemoval(state, "removed")
         steps = _take_away_steps(state, removal)
         if found is not None:
@@ -153,16 +154,18 @@ class VtpmPlanner:
         """The state of a VM that is not defined here (any more)."""
         vm_uuid = str(as_uuid(wanted.vm))
         state = self._local_state(vm_uuid, None)
-        change = self._removal(wanted, {"vm": wanted.vm, "uuid": vm_uuid}, state, None)
+        change = self._removal(wanted, {"vm": wanted.vm, "uuid": vm_uuid}, state, None, False)
         removal = StateRemoval(state, "removed")
         change.steps = _take_away_steps(state, removal) + _copies_steps(state, removal)
         change.undo = removal.undo
         return change
 
     def _removal(
-        self, wanted: WantedVtpm, subject: dict[str, Any], state: TpmState, found: Optional[TpmSpec]
+        self, wanted: WantedVtpm, subject: dict[str, Any], state: TpmState, found: Optional[TpmSpec], marked: bool
     ) -> Change:
-        if not (wanted.remove_state or wanted.moved) and (holds_something(state) or state.aside_copies()):
+        # Marked and not to be seen: perhaps the storage is not mounted.
+        there = (marked and found is not None) or holds_something(state) or bool(state.aside_copies())
+        if there and not (wanted.remove_state or wanted.moved):
             raise refusals.state_would_be_lost(state)
         return Change(
             subject=subject,
@@ -190,7 +193,7 @@ class VtpmPlanner:
             change.details["tpm_state"] = _rough_state(state)
             return change
         something = holds_something(state)
-        if something and not wanted.accept_data_loss:
+        if (something or read_marks(xml).tpm_state) and not wanted.accept_data_loss:
             raise refusals.data_loss_not_accepted(state)
         removal = StateRemoval(state, "reset")
         change.steps = _take_away_steps(state, removal)

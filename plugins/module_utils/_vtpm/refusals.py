@@ -63,10 +63,21 @@ def state_would_be_lost(state: TpmState) -> TrustedVMError:
     """Removing a device does not silently remove what the guest has sealed."""
     return TrustedVMError(
         "tpm_state_would_be_lost",
-        "There is TPM state at %s, and the task does not say that it may go" % state.location.path,
-        found="TPM state, last written %s" % (state.changed_at() or "at an unknown time"),
+        "The VM has TPM state at %s, and the task does not say that it may go" % state.location.path,
+        found=_what_is_there(state),
         hint="Give remove_state=true if what the guest sealed with it (BitLocker, LUKS) may be lost",
     )
+
+
+def _what_is_there(state: TpmState) -> str:
+    written, copies = state.changed_at(), state.aside_copies()
+    if written is not None:
+        return "TPM state, last written %s" % written
+    if copies:
+        return "%d copies that were put aside" % len(copies)
+    if not state.has_only_leftovers():
+        return "files that are no TPM state"
+    return "no TPM state in that place, though the VM ran with one; see whether its storage is mounted"
 
 
 def data_loss_not_accepted(state: TpmState) -> TrustedVMError:
@@ -74,7 +85,7 @@ def data_loss_not_accepted(state: TpmState) -> TrustedVMError:
     return TrustedVMError(
         "data_loss_not_accepted",
         "A reset replaces the TPM state at %s by a new, empty one" % state.location.path,
-        found="TPM state, last written %s" % (state.changed_at() or "at an unknown time"),
+        found=_what_is_there(state),
         hint="Give accept_data_loss=true if what the guest sealed with it (BitLocker, LUKS) may be lost",
     )
 

@@ -25,12 +25,13 @@ def read_reset_note(domain: Any) -> Optional[str]:
 def note_reset(domain: Any, reset_id: Optional[str]) -> bool:
     """Put the note into a parsed ``<domain>``, in place; whether anything differs from before.
 
-    The mark that the VM has a TPM state goes too: the next start is to make a new one.
+    The mark that the VM has a TPM state goes too, and another says that it is not to be missed: the
+    next start is to make a new one.
     """
     marks = read_marks(domain)
-    differs = marks.tpm_state
+    differs = not marks.tpm_reset
     if differs:
-        write_marks(domain, replace(marks, tpm_state=False))
+        write_marks(domain, replace(marks, tpm_state=False, tpm_reset=True))
     if reset_id is not None and read_reset_note(domain) != reset_id:
         _write(domain, reset_id)
         differs = True

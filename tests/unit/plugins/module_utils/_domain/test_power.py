@@ -15,6 +15,7 @@ from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.errors imp
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.runner import converge_items
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._domain.info import VmInspector
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._domain.metadata import Marks, read_marks, set_marks
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._vtpm.planner import VtpmPlanner
 
 VM = "0d0b1bd2-5c3a-4e0f-9f3a-6d2f4f1f6b11"
 OTHER = "1d0b1bd2-5c3a-4e0f-9f3a-6d2f4f1f6b11"
@@ -90,6 +91,23 @@ def test_vm_is_never_started_without_what_it_had(stopped):
     assert error.code == "tpm_state_missing" and VM in str(error)
     os.rename(state + ".gone", state)
     stopped.run(state="running")
+
+
+def test_state_that_is_lost_after_a_reset_is_missed_again(stopped):
+    """The reset's copy lies there until somebody proves the new state; it must not switch the guard off."""
+    vtpm = VtpmPlanner(stopped.daemon)
+    reset = {**dict.fromkeys(("model", "secret_uuid", "value", "reset_id")), "vm": VM, "state": "reset", "encrypted": True}
+    reset.update(require_state=False, remove_state=False, moved=False, accept_data_loss=True)
+    vtpm.plan(reset).apply()
+    stopped.run(state="running", expect_state=True)
+    stopped.run(state="stopped")
+    assert len(stopped.tpm_states()) == 2
+    state = stopped.daemon.path("qemu", "swtpm", VM)
+    os.rename(state, state + ".gone")
+    assert stopped.refused(state="running").code == "tpm_state_missing"
+    # Given up by name, it is no longer missed, also where the registry says that the VM has run.
+    VtpmPlanner(stopped.daemon).plan(reset).apply()
+    stopped.run(state="running", expect_state=True)
 
 
 def test_n4_unready_volume_is_never_handed_to_a_start(stopped):

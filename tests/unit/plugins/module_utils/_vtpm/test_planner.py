@@ -350,7 +350,30 @@ def test_reset_takes_away_the_mark_of_a_state(host):
     host.put("encrypted")
     host.converge(state="reset", accept_data_loss=True)
     marks = read_marks(definition(host.domain()))
-    assert (marks.tpm_state, marks.nvram) == (False, True)
+    assert (marks.tpm_state, marks.tpm_reset, marks.nvram) == (False, True, True)
+
+
+def test_copy_of_an_earlier_reset_excuses_nothing(host):
+    """It stays until the new state is proven; a state that then vanishes is missed all the same."""
+    host.define(tpm())
+    host.put("encrypted")
+    host.converge(state="reset", accept_data_loss=True)
+    set_marks(host.domain(), definition(host.domain()), tpm_state=True)
+    assert host.entries() == ["trustedvm-reset"] and host.state()["reset_pending"] is False
+    assert host.refused(require_state=True).code == "tpm_state_missing"
+
+
+def test_lost_state_is_given_up_by_name_and_then_not_missed(host):
+    host.define(tpm())
+    set_marks(host.domain(), definition(host.domain()), tpm_state=True)
+    for options in ({"state": "reset"}, {"state": "absent"}):
+        error = host.refused(**options)
+        assert error.code in ("data_loss_not_accepted", "tpm_state_would_be_lost") and "mounted" in str(error)
+    assert host.converge(state="reset", accept_data_loss=True)["steps"] == ["note the reset"]
+    assert host.state()["reset_pending"] is True
+    assert host.converge(require_state=True)["tpm_state"] == "none"
+    assert host.converge(state="reset")["outcome"] == "unchanged"
+    assert host.converge(state="absent")["outcome"] == "removed"
 
 
 def test_reset_works_where_the_key_is_lost_or_the_state_damaged(host):
