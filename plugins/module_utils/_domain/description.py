@@ -75,6 +75,11 @@ def nvram_of(tree: Any) -> Optional[Nvram]:
     return Nvram(path if kind == "file" else None, element.get("template"), kind, element.get("format"))
 
 
+def libvirt_chooses_nvram(tree: Any) -> bool:
+    """``firmware='efi'`` and no ``<nvram>``: libvirt before 9.2 chooses at each start and writes it nowhere."""
+    return tree.find("os").get("firmware") == "efi" and nvram_of(tree) is None
+
+
 @dataclass(frozen=True)
 class Disk:
     """A ``<disk>``. ``path`` is None for a pool's volume and for network disks."""

@@ -17,7 +17,7 @@ from .._core.errors import TrustedVMError
 from .._nvram.firmware import Firmware, FirmwareCatalogue, FirmwareWish
 from .._nvram.volume import BLANK, Template
 from .._tpm.device import read_tpm
-from .description import has_secure_boot, is_uefi, loader_of, nvram_of
+from .description import has_secure_boot, is_uefi, libvirt_chooses_nvram, loader_of, nvram_of
 from .edits import apply_uefi_features
 from .spec import VmSpec
 
@@ -49,10 +49,10 @@ def apply_firmware(
         return
     asked = bool(spec.loader or spec.nvram_path or spec.nvram_directory) or spec.secure_boot is not None
     # Left alone, libvirt takes firmware with Secure Boot and Microsoft's keys (9.0 to 12.8 on Debian).
-    open_choice = not exists and _libvirt_chooses(tree)
+    open_choice = not exists and libvirt_chooses_nvram(tree)
     if not needed and not asked and not open_choice and (is_uefi(tree) or spec.firmware != "uefi"):
         return
-    if exists and _libvirt_chooses(tree) and not asked:
+    if exists and libvirt_chooses_nvram(tree) and not asked:
         # Its NVRAM is somewhere that only libvirt knows; another path would lose the variables.
         return
     chosen = _apply_loader(tree, spec, catalogue)
@@ -145,10 +145,6 @@ def _remove_flash(tree: Any, needed: bool) -> None:
     for tag in ("firmware", "loader", "nvram"):
         for element in system.findall(tag):
             system.remove(element)
-
-
-def _libvirt_chooses(tree: Any) -> bool:
-    return tree.find("os").get("firmware") == "efi" and nvram_of(tree) is None
 
 
 def keep_firmware(wanted: Any, found: Any) -> None:

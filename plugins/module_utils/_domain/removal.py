@@ -17,7 +17,7 @@ from .._nvram.location import volume_path
 from .._nvram.volume import held_by_another
 from .._tpm.device import TpmSpec, read_tpm
 from .._tpm.state_dir import ABSENT, TpmState, locate
-from .description import Disk, describe, disks_of, nvram_of
+from .description import Disk, describe, disks_of
 from .disks import DiskStore, read_back, removable
 from .inventory import Inventory
 from .lifecycle import StopPolicy, Stopper, power_state
@@ -56,8 +56,7 @@ class RemovalPlanner:
             policy = StopPolicy(item["stop_timeout"], True)
             steps.append(Step("stop VM", lambda: self._stop(entry, policy)))
         steps += self._disk_steps(item, [disk for disk in disks_of(entry.tree) if removable(disk)], entry.uuid)
-        nvram = nvram_of(entry.tree)
-        steps += self._nvram_steps(item, nvram.path if nvram else None, entry.uuid)
+        steps += self._nvram_steps(item, self._inventory.nvram_path(entry), entry.uuid)
         if persistent:
             steps.append(Step("undefine VM", lambda: self._undefine(item, entry)))
         steps += self._tpm_steps(item, tpm_state_of(self._paths, entry.uuid, read_tpm(entry.tree)), undefined=persistent)
@@ -171,13 +170,13 @@ class RemovalPlanner:
     def _kept(self, item: Mapping[str, Any], entry: Entry) -> list[str]:
         """What stays on the host after the removal, by path."""
         kept = []
-        nvram, state = nvram_of(entry.tree), tpm_state_of(self._paths, entry.uuid, read_tpm(entry.tree))
+        nvram, state = self._inventory.nvram_path(entry), tpm_state_of(self._paths, entry.uuid, read_tpm(entry.tree))
         for disk in disks_of(entry.tree):
             goes = item["remove_disks"] and removable(disk)
             if disk.device == "disk" and not goes and self._disks.exists(disk) is not False:
                 kept.append(disk.label)
-        if nvram and nvram.path and not item["remove_nvram"] and self._guard.backend.probe(nvram.path).exists:
-            kept.append(nvram.path)
+        if nvram and not item["remove_nvram"] and self._guard.backend.probe(nvram).exists:
+            kept.append(nvram)
         if state is not None and not item["remove_tpm_state"] and state.status() != ABSENT:
             kept.append(state.location.container)
         return kept

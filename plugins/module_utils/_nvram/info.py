@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Iterable, Mapping, Optional, Sequence
 
-from .._core.deps import require_lxml
-from .._core.domains import Entry, as_uuid
+from .._core.deps import libvirt, require_lxml
+from .._core.domains import Entry, as_uuid, gone
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
-from .._domain.description import nvram_of, root_disk_of
+from .._domain.description import libvirt_chooses_nvram, nvram_of, root_disk_of
 from .._domain.firmware_edits import nvram_needed, template_for
 from .._domain.inventory import Inventory
 from .._domain.nvram_guard import NvramGuard
@@ -43,9 +43,16 @@ class NvramInspector:
         return [self._by_path(item["path"]) if item.get("path") else self._by_vm(item["vm"]) for item in items]
 
     def of_all_vms(self) -> list[dict[str, Any]]:
-        """The volumes that the host's VMs name."""
-        entries = [entry for entry in self._inventory.entries() if nvram_of(entry.tree) is not None]
-        return [self._of_entry(entry) for entry in entries]
+        """The volumes that the host's VMs have; a VM that vanishes meanwhile is left out."""
+        found = []
+        for entry in self._inventory.entries():
+            try:
+                if nvram_of(entry.tree) is not None or libvirt_chooses_nvram(entry.tree):
+                    found.append(self._of_entry(entry))
+            except libvirt.libvirtError as error:
+                if not gone(error):
+                    raise
+        return found
 
     def below(self, directory: str) -> list[dict[str, Any]]:
         """All volumes of a directory and of the VMs' directories in it."""
@@ -59,8 +66,7 @@ class NvramInspector:
         for volume in volumes:
             if volume["path"]:
                 found.update(self._backend.strays(volume["path"]))
-        used = {nvram.path for nvram in (nvram_of(entry.tree) for entry in self._inventory.entries()) if nvram}
-        return sorted(found - used)
+        return sorted(found - self._inventory.nvram_paths())
 
     def _by_vm(self, reference: str) -> dict[str, Any]:
         entry = self._inventory.entry(reference)
@@ -77,7 +83,9 @@ class NvramInspector:
 
     def _of_entry(self, entry: Entry) -> dict[str, Any]:
         nvram = nvram_of(entry.tree)
-        path = nvram.path if nvram is not None else self._expected_path(entry)
+        path = self._inventory.nvram_path(entry)
+        if nvram is None and path is None:
+            path = self._expected_path(entry)
         if path is None:
             return {**_UNKNOWN, **self._owner(entry), "type": nvram.kind if nvram else None}
         return self._describe(path, entry)
@@ -105,7 +113,8 @@ class NvramInspector:
         }
 
     def _template(self, entry: Optional[Entry]) -> Optional[Template]:
-        if entry is None:
+        # Which template libvirt takes by itself nobody can tell beforehand.
+        if entry is None or libvirt_chooses_nvram(entry.tree):
             return None
         try:
             return template_for(entry.tree, None, self._catalogue)

@@ -41,10 +41,23 @@ class NvramPlanner:
         target = self._targets.find(item)
         if item["state"] == "absent":
             return self._absent(item, target)
+        if target.libvirts and not item.get("template"):
+            return self._libvirts_own(item, target)
         template = self._template(item, target)
         if item["state"] == "reset":
             return self._reset(item, target, template)
         return self._present(item, target, template)
+
+    def _libvirts_own(self, item: Mapping[str, Any], target: Target) -> Change:
+        """A volume that libvirt makes and finds by itself is left alone."""
+        if item["state"] == "reset":
+            raise TrustedVMError(
+                "nvram_not_managed",
+                "libvirt chooses this VM's firmware and NVRAM template at each start, so nobody knows what to reset it to",
+                found="firmware='efi', and no <nvram> in the definition",
+                hint="Give the VM explicit firmware with the vm module (secure_boot), or name the template",
+            )
+        return self._change(target, self._backend.probe(target.path), None, [], self._needed(target))
 
     def _template(self, item: Mapping[str, Any], target: Target) -> Template:
         """What a new volume starts from: as told, as the VM's definition says, else by features."""

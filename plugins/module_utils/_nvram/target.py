@@ -11,7 +11,7 @@ from typing import Any, Mapping, Optional
 
 from .._core.domains import Entry, as_uuid
 from .._core.errors import TrustedVMError
-from .._domain.description import nvram_of, root_disk_of
+from .._domain.description import libvirt_chooses_nvram, nvram_of, root_disk_of
 from .._domain.inventory import Inventory
 from .._domain.metadata import Marks, read_marks
 from .location import root_directory, volume_path
@@ -23,13 +23,15 @@ class Target:
 
     Attributes:
         entry: the domain that it is for, None where there is none on this host (yet).
-        own_path: the path in that domain's definition.
+        own_path: the path that this domain has.
+        libvirts: libvirt chooses that path, and the template, at each start.
     """
 
     path: str
     entry: Optional[Entry]
     uuid: Optional[str]
     own_path: Optional[str] = None
+    libvirts: bool = False
 
     @property
     def active(self) -> bool:
@@ -64,13 +66,15 @@ class TargetFinder:
         own = self._own_path(entry)
         told = item.get("path") or item.get("directory")
         if own is not None and not told:
-            return Target(own, entry, uuid, own)
+            return Target(own, entry, uuid, own, entry is not None and libvirt_chooses_nvram(entry.tree))
         storage = None if told else self._root_directory(item, entry)
         path = volume_path(uuid, item.get("path"), item.get("directory"), storage, self._default_directory)
         return Target(path, entry, uuid, own)
 
     def _own_path(self, entry: Optional[Entry]) -> Optional[str]:
-        nvram = nvram_of(entry.tree) if entry is not None else None
+        if entry is None:
+            return None
+        nvram = nvram_of(entry.tree)
         if nvram is not None and nvram.path is None:
             raise TrustedVMError(
                 "nvram_not_managed",
@@ -78,7 +82,7 @@ class TargetFinder:
                 found="<nvram type='%s'>" % nvram.kind,
                 wanted="a file",
             )
-        return nvram.path if nvram else None
+        return self._inventory.nvram_path(entry)
 
     def _root_directory(self, item: Mapping[str, Any], entry: Optional[Entry]) -> Optional[str]:
         if item.get("root_disk"):

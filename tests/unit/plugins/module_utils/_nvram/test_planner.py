@@ -305,6 +305,56 @@ def test_network_nvram_is_not_touched(host):
     assert host.refused(vm="web1").code == "nvram_not_managed"
 
 
+@pytest.fixture
+def efi(host):
+    """A VM whose firmware and NVRAM libvirt chooses at each start and (9.0) writes nowhere."""
+    host.daemon.defineXML(
+        "<domain type='qemu'><name>web1</name><uuid>%s</uuid><memory unit='MiB'>48</memory><os firmware='efi'>"
+        "<type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features><devices>%s</devices></domain>" % (VM, TPM)
+    )
+    domain = host.daemon.lookupByName("web1")
+    if definition(domain).find("os/nvram") is not None:
+        pytest.skip("this libvirt writes its choice into the definition")
+    yield domain
+    for name in os.listdir(host.daemon.path("qemu", "nvram")):
+        os.unlink(host.daemon.path("qemu", "nvram", name))
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_volume_that_libvirt_chose_belongs_to_its_vm(host, efi, running):
+    efi.create()
+    path = definition(efi, inactive=False).findtext("os/nvram")
+    if not running:
+        efi.destroy()
+    assert os.path.exists(path)
+    host.write(USED, host.daemon.path("qemu", "nvram", "gone_VARS.fd"))
+    inspector = NvramInspector(host.daemon.connection)
+    (volume,) = inspector.of_all_vms()
+    assert (volume["path"], volume["vm"], volume["exists"], volume["ready"]) == (path, "web1", True, None)
+    assert inspector.volumes([{"path": path}])[0]["uuid"] == VM
+    assert inspector.strays([os.path.dirname(path)], [volume]) == [host.daemon.path("qemu", "nvram", "gone_VARS.fd")]
+    host.define("web2", OTHER, path=path)
+    assert host.refused(vm="web2").code == "nvram_in_use"
+    if running:
+        assert host.refused(path=path, state="absent", accept_data_loss=True).code == "vm_running"
+
+
+def test_volume_that_libvirt_chose_is_left_alone(host, efi):
+    result = host.run(vm="web1")
+    assert (result["changed"], result["path"]) == (False, host.daemon.path("qemu", "nvram", "web1_VARS.fd"))
+    assert host.files().keys() == {"VARS.fd"}, "no second volume that the VM would never see"
+    assert host.refused(vm="web1", state="reset", accept_data_loss=True).code == "nvram_not_managed"
+
+
+def test_vm_that_vanishes_while_others_are_looked_at_is_no_hindrance(host, monkeypatch):
+    host.define()
+    host.define("web2", OTHER, path=str(host.root / "other.fd"))
+    planner = NvramPlanner(host.daemon.connection)
+    planner.inventory.entries()
+    host.daemon.lookupByName("web2").undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+    assert planner({**DEFAULTS, "vm": "web1"}).changed
+
+
 def test_info_tells_what_a_volume_is(host):
     host.define()
     inspector = NvramInspector(host.daemon.connection)
