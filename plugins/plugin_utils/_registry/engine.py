@@ -13,6 +13,7 @@ from .._core.dependencies import PSYCOPG, SQLALCHEMY
 from .._core.errors import ControllerError
 from . import migrations
 from .key_providers import KeyProviderRepository
+from .operations import OperationRepository
 from .resource_keys import ResourceKeyRepository
 from .schema import SCHEMA_VERSION
 from .sql import sa
@@ -41,6 +42,7 @@ class Session:
         self.vms = VmRepository(connection)
         self.resource_keys = ResourceKeyRepository(connection)
         self.key_providers = KeyProviderRepository(connection)
+        self.operations = OperationRepository(connection)
         self._connection = connection
         self._url = url
 

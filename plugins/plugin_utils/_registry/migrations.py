@@ -11,10 +11,41 @@ from .._core.errors import ControllerError
 from .schema import SCHEMA_VERSION, VERSION_TABLE, tables
 from .sql import sa
 
+
+def _add_operations(connection: Any) -> None:
+    """The journal of operations with their leases."""
+    time = "TIMESTAMP WITH TIME ZONE" if connection.dialect.name == "postgresql" else "DATETIME"
+    connection.exec_driver_sql(
+        """
+        CREATE TABLE operations (
+            id VARCHAR(36) NOT NULL PRIMARY KEY,
+            kind VARCHAR(32) NOT NULL,
+            vm_uuid VARCHAR(36) NOT NULL,
+            vm_name VARCHAR(255) NOT NULL,
+            run VARCHAR(64) NOT NULL,
+            holder_user VARCHAR(255) NOT NULL,
+            holder_host VARCHAR(255) NOT NULL,
+            holder_pid BIGINT NOT NULL,
+            holder_machine VARCHAR(255) NOT NULL,
+            holder_started BIGINT NOT NULL,
+            phase VARCHAR(32) NOT NULL,
+            facts JSON NOT NULL,
+            started_at {time} NOT NULL,
+            lease_until {time} NOT NULL,
+            ended_at {time},
+            outcome VARCHAR(32),
+            message TEXT
+        )
+        """.replace("{time}", time)
+    )
+    connection.exec_driver_sql("CREATE UNIQUE INDEX uq_operations_open ON operations (vm_uuid) WHERE ended_at IS NULL")
+    connection.exec_driver_sql("CREATE INDEX ix_operations_ended ON operations (ended_at)")
+
+
 # Schema version → what brings the one before it there, given the connection of one transaction.
 # A step is frozen when it is released: it spells out its own DDL and does not read schema.py.
 Migrations = Mapping[int, Callable[[Any], None]]
-MIGRATIONS: Migrations = MappingProxyType({})
+MIGRATIONS: Migrations = MappingProxyType({2: _add_operations})
 
 # Any number, the same for all of us: two controllers that find an empty database wait for each other.
 ADVISORY_LOCK = 0x7472_7573_7476_6D

@@ -19,7 +19,7 @@ def now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def _utc(value: datetime) -> datetime:
+def utc(value: datetime) -> datetime:
     """SQLite keeps no time zone; what we store is UTC."""
     return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
 
@@ -137,15 +137,15 @@ def vm_from_row(row: Mapping[str, Any], vtpm: Optional[VtpmRecord], nvram: Optio
         key_provider=row["key_provider"],
         vtpm=vtpm,
         nvram=nvram,
-        created_at=_utc(row["created_at"]),
-        updated_at=_utc(row["updated_at"]),
+        created_at=utc(row["created_at"]),
+        updated_at=utc(row["updated_at"]),
     )
 
 
 def resource_key_from_row(row: Mapping[str, Any]) -> ResourceKeyRecord:
     values = dict(row)
     identity = KeyIdentity(values.pop("resource_type"), values.pop("resource_uuid"), values.pop("key_version"))
-    values["created_at"] = _utc(values["created_at"])
+    values["created_at"] = utc(values["created_at"])
     values["wrapped"] = bytes(values["wrapped"])
     return ResourceKeyRecord(identity=identity, **values)
 
@@ -153,5 +153,5 @@ def resource_key_from_row(row: Mapping[str, Any]) -> ResourceKeyRecord:
 def key_provider_from_row(row: Mapping[str, Any]) -> KeyProviderRecord:
     values = dict(row)
     for name in ("created_at", "updated_at"):
-        values[name] = _utc(values[name])
+        values[name] = utc(values[name])
     return KeyProviderRecord(**values)

@@ -3,8 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The tables, as the newest schema version has them.
 
-Nothing in them is a plaintext key. Later issues add operations, stop jobs and state bundles, each as
-one more schema version (``migrations.py``).
+Nothing in them is a plaintext key. Every change of them is one more schema version (``migrations.py``).
 """
 from __future__ import annotations
 
@@ -14,7 +13,7 @@ from typing import Any
 
 from .sql import sa
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 VERSION_TABLE = "trustedvm_schema"
 
 
@@ -27,10 +26,11 @@ class Tables:
     vtpms: Any
     nvram_volumes: Any
     resource_keys: Any
+    operations: Any
 
 
-def _time(name: str) -> Any:
-    return sa.Column(name, sa.DateTime(timezone=True), nullable=False)
+def _time(name: str, nullable: bool = False) -> Any:
+    return sa.Column(name, sa.DateTime(timezone=True), nullable=nullable)
 
 
 def _vm_reference() -> Any:
@@ -103,6 +103,35 @@ def _resource_keys(metadata: Any) -> Any:
     )
 
 
+def _operations(metadata: Any) -> Any:
+    ended_at = _time("ended_at", nullable=True)
+    return sa.Table(
+        "operations",
+        metadata,
+        sa.Column("id", sa.String(36), primary_key=True),
+        sa.Column("kind", sa.String(32), nullable=False),
+        # No reference to the VM's record: the journal outlives it, and may begin before it.
+        sa.Column("vm_uuid", sa.String(36), nullable=False),
+        sa.Column("vm_name", sa.String(255), nullable=False),
+        sa.Column("run", sa.String(64), nullable=False),
+        sa.Column("holder_user", sa.String(255), nullable=False),
+        sa.Column("holder_host", sa.String(255), nullable=False),
+        sa.Column("holder_pid", sa.BigInteger, nullable=False),
+        sa.Column("holder_machine", sa.String(255), nullable=False),
+        sa.Column("holder_started", sa.BigInteger, nullable=False),
+        sa.Column("phase", sa.String(32), nullable=False),
+        sa.Column("facts", sa.JSON, nullable=False),
+        _time("started_at"),
+        _time("lease_until"),
+        ended_at,
+        sa.Column("outcome", sa.String(32)),
+        sa.Column("message", sa.Text),
+        # Two runs never work on one VM.
+        sa.Index("uq_operations_open", "vm_uuid", unique=True, sqlite_where=ended_at.is_(None), postgresql_where=ended_at.is_(None)),
+        sa.Index("ix_operations_ended", "ended_at"),
+    )
+
+
 @functools.cache
 def tables() -> Tables:
     metadata = sa.MetaData()
@@ -131,4 +160,5 @@ def tables() -> Tables:
         _vtpms(metadata),
         _nvram_volumes(metadata),
         _resource_keys(metadata),
+        _operations(metadata),
     )

@@ -34,9 +34,13 @@ def chunks(values: Iterable[T]) -> Iterator[Sequence[T]]:
         yield unique[start:start + CHUNK]
 
 
-def add_if_absent(connection: Any, table: Any, row: Mapping[str, Any]) -> bool:
-    """Insert unless a row with this primary key is there; whether it was inserted."""
-    result = connection.execute(_insert_if_absent(connection.dialect.name, table), row)
+def add_if_absent(connection: Any, table: Any, row: Mapping[str, Any], any_conflict: bool = False) -> bool:
+    """Insert unless a row with this primary key is there; whether it was inserted.
+
+    Args:
+        any_conflict: not either where any other unique index speaks against it.
+    """
+    result = connection.execute(_insert_if_absent(connection.dialect.name, table, any_conflict), row)
     if connection.dialect.name == "postgresql":
         return result.first() is not None
     return bool(result.rowcount == 1)
@@ -51,9 +55,9 @@ def put(connection: Any, table: Any, row: Mapping[str, Any], keep: Sequence[str]
 
 
 @functools.cache
-def _insert_if_absent(dialect: str, table: Any) -> Any:
+def _insert_if_absent(dialect: str, table: Any, any_conflict: bool) -> Any:
     keys = list(table.primary_key.columns)
-    statement = INSERTS[dialect](table).on_conflict_do_nothing(index_elements=keys)
+    statement = INSERTS[dialect](table).on_conflict_do_nothing(index_elements=None if any_conflict else keys)
     # SQLAlchemy gives no row count of an INSERT on PostgreSQL; SQLite before 3.35 has no RETURNING.
     return statement.returning(keys[0]) if dialect == "postgresql" else statement
 

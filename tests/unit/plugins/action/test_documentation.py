@@ -14,7 +14,7 @@ import yaml
 
 pytest.importorskip("sqlalchemy")
 
-MODULES = ("key_provider", "resource_key", "vm_record")
+MODULES = ("key_provider", "resource_key", "vm_operation", "vm_record")
 INFO_MODULES = tuple(name + "_info" for name in MODULES)
 PACKAGE = "ansible_collections.trustedvm.libvirt.plugins"
 PLUGINS = pathlib.Path(importlib.import_module(PACKAGE + ".action.key_provider").__file__).resolve().parents[1]

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from ansible_collections.trustedvm.libvirt.plugins.action.key_provider import OPTIONS as PROVIDER_OPTIONS
 from ansible_collections.trustedvm.libvirt.plugins.action.resource_key import OPTIONS as KEY_OPTIONS
+from ansible_collections.trustedvm.libvirt.plugins.action.vm_operation import OPTIONS as OPERATION_OPTIONS
 from ansible_collections.trustedvm.libvirt.plugins.action.vm_record import OPTIONS as VM_OPTIONS
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._key_providers.loader import open_provider
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records import reading
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.key_providers import KeyProviderPlanner, key_provider_subject
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.key_reader import read_keys
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.operations import OperationPlanner, operation_subject
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.resource_keys import ResourceKeyPlanner, resource_key_subject
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.runner import converge
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.vm_records import VmRecordPlanner, vm_record_subject
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.engine import open_registry
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.operation_records import Holder
 
 VM = "0d0b1bd2-5c3a-4e0f-9f3a-6d2f4f1f6b11"
 OTHER = "7b6a5d0e-92c1-4a53-8f1e-3a44f0f6c922"
@@ -73,6 +76,16 @@ class Controller:
             items,
             lambda session, all_: KeyProviderPlanner(session, all_, self.opener, self.temporary_place),
             key_provider_subject,
+            check_mode,
+            meanwhile,
+        )
+
+    def operations(self, *items, check_mode=False, meanwhile=None, holder=Holder("alice", "ctl", 4711)):
+        return self.converge(
+            OPERATION_OPTIONS,
+            items,
+            lambda session, complete: OperationPlanner(session, complete, holder),
+            operation_subject,
             check_mode,
             meanwhile,
         )
