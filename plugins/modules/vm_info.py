@@ -166,6 +166,14 @@ vms:
       description: Whether it is what a migration left behind.
       returned: always
       type: bool
+    migrating:
+      description: Whether it is one end of a migration and waits for the other. Such a VM does not run here.
+      returned: always
+      type: bool
+    job_active:
+      description: Whether libvirt is busy with it, with a migration, save, dump or backup.
+      returned: always
+      type: bool
     restart_required:
       description: Whether it runs with another definition than it has now.
       returned: always

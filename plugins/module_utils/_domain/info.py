@@ -68,6 +68,8 @@ class VmInspector:
             "autostart": persistent and self._inventory.autostarts(entry),
             "managed_save": _managed_save(entry),
             "migration_leftover": power.migrated_away,
+            "migrating": power.migrating,
+            "job_active": entry.active and _job_active(entry),
             "restart_required": running is not None and differs_from_running(running, tree),
         }
 
@@ -86,6 +88,14 @@ class VmInspector:
             return None
         state = tpm_state_of(self._paths, entry.uuid, spec)
         return {**spec.as_result(), "state_exists": None if state is None else state.status() == PRESENT}
+
+
+def _job_active(entry: Entry) -> bool:
+    try:
+        return bool(entry.domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE)
+    except libvirt.libvirtError:
+        # Off by now: then nothing is going on any more.
+        return False
 
 
 def _managed_save(entry: Entry) -> Optional[bool]:
