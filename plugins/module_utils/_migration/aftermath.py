@@ -13,8 +13,9 @@ from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
 from .._domain.lifecycle import power_state
 from .destination import Destinations, unreachable, within
+from .lookup import find_domain_by_uuid
 from .request import Request
-from .sharing import exists_there
+from .sharing import Sharing, exists_there
 from .survey import Survey
 
 # How long libvirt on the destination has to remove a VM that did not arrive, and its TPM state.
@@ -32,8 +33,8 @@ def prove(survey: Survey, request: Request) -> tuple[Any, dict[str, Any]]:
     """
     machine = survey.machine
     uuid = machine.uuid if machine else ""
-    there = _find(survey.destination, uuid)
-    here = _find(survey.source, uuid)
+    there = find_domain_by_uuid(survey.destination, uuid)
+    here = find_domain_by_uuid(survey.source, uuid)
     wrong = []
     if there is None or not there.isActive():
         wrong.append("it does not run on %s" % survey.destination_host)
@@ -81,7 +82,7 @@ def after_failure(survey: Survey, request: Request, destinations: Destinations) 
     uri, seconds = request.destination_uri, request.connect_timeout
     uuid = survey.machine.uuid if survey.machine else ""
     try:
-        here: Optional[Any] = _find(survey.source, uuid)
+        here: Optional[Any] = find_domain_by_uuid(survey.source, uuid)
         here_active = here is not None and bool(here.isActive())
     except libvirt.libvirtError:
         return {"running_on": "unknown", "leftovers": []}
@@ -99,7 +100,7 @@ def _there_after_failure(survey: Survey, destination: Any, uuid: str, here: Any)
     """libvirt may report the failure here before the destination has cleaned up, so look again."""
     ended = time.monotonic() + CLEANUP_SECONDS
     while True:
-        there = _find(destination, uuid)
+        there = find_domain_by_uuid(destination, uuid)
         place = running_on(here, there)
         if place in ("destination", "both"):
             return {"running_on": place, "leftovers": []}
@@ -110,21 +111,28 @@ def _there_after_failure(survey: Survey, destination: Any, uuid: str, here: Any)
 
 
 def _leftovers(survey: Survey, destination: Any, there: Any) -> list[dict[str, str]]:
-    """What was not there before and is there now."""
+    """What was not there before and is there now.
+
+    Only on proof that it is not the source's own: the undo of the migration deletes what is named here.
+    """
     machine = survey.machine
     found = []
     if machine is None:
         return []
     if there is not None and survey.there is None:
         found.append({"kind": "domain", "path": machine.name})
-    if machine.nvram and survey.nvram is not None and survey.nvram.exists is False:
+    if machine.nvram and _was_not_there(survey.nvram):
         if exists_there(destination, machine.nvram):
             found.append({"kind": "nvram", "path": machine.nvram})
     state = machine.tpm_state
-    if state and survey.tpm_state is not None and survey.tpm_state.exists is False:
+    if state and _was_not_there(survey.tpm_state):
         if exists_there(destination, state.state_file):
             found.append({"kind": "tpm_state", "path": state.path})
     return found
+
+
+def _was_not_there(sharing: Optional[Sharing]) -> bool:
+    return sharing is not None and sharing.shared is False and sharing.exists is False
 
 
 def running_on(here: Optional[Any], there: Optional[Any]) -> str:
@@ -135,12 +143,3 @@ def running_on(here: Optional[Any], there: Optional[Any]) -> str:
     if at_source:
         return "both" if at_destination else "source"
     return "destination" if at_destination else "neither"
-
-
-def _find(connection: Any, uuid: str) -> Optional[Any]:
-    try:
-        return connection.lookupByUUIDString(uuid)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
-            return None
-        raise

@@ -5,9 +5,12 @@ from __future__ import annotations
 
 """Whether a file of the source is the very same file at the destination.
 
-Asked over libvirt only: a transient directory pool at the destination shows what is there, and a
-marker file with a random name, made here and seen there, proves that it is one directory. Nothing
-that exists is changed on either host, and the marker and the pool are gone afterwards.
+Asked over libvirt only, through a transient directory pool at the destination. An empty marker file
+with a random name, made on one host and seen on the other, proves that it is one directory. One made
+there and not seen here proves the opposite where this host's file system is its own: what a client
+makes on a file system that this host exports, this host sees at once. The reverse proves nothing, for
+the client may answer from an old listing (NFS: acdirmax, 60 s). Nothing that exists is changed on
+either host, and the markers and the pool are gone afterwards.
 """
 
 import os
@@ -18,9 +21,9 @@ from typing import Any, Iterator, Optional, Sequence
 
 from .._core.connection import libvirt_message
 from .._core.deps import etree, libvirt
+from .lookup import find_volume
 
-# On these, what one host writes the other sees at once, or never. A network file system may show an
-# old listing for a while (NFS: acdirmax, 60 s): there, a marker that is not seen proves nothing.
+# What is made on these, by this host or by a client that it exports them to, is seen here at once.
 LOCAL_FILESYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "tmpfs", "overlay"))
 
 MARKER_PREFIX = ".trustedvm-probe-"
@@ -51,14 +54,40 @@ def probe(destination: Any, directory: str, names: Sequence[str]) -> Sharing:
 
     Args:
         destination: open ``virConnect``.
-        names: files that are in the directory here. Where the destination has none of them, its
-            directory is another one; where it has one, the marker decides.
+        names: files that are in the directory here; the answer says whether the destination has one of them.
     """
-    found = _look(destination, directory, names)
+    try:
+        with directory_pool(destination, directory) as pool:
+            exists = any(find_volume(pool, name) is not None for name in names)
+            return _decide(pool, directory, exists)
+    except libvirt.libvirtError as error:
+        # virReportSystemError puts errno into int1 (libvirt virerror.c), also over the wire.
+        if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == ENOENT:
+            return _no_directory(directory)
+        return Sharing(None, None, libvirt_message(error))
+
+
+def _decide(pool: Any, directory: str, exists: bool) -> Sharing:
+    """A marker of theirs decides; one of ours can only prove that it is one directory."""
+    seen, why_not = _marker_of_theirs(pool, directory)
+    if seen:
+        return Sharing(True, exists)
     filesystem = filesystem_type(directory)
-    if found.shared is False and filesystem not in LOCAL_FILESYSTEMS:
-        return Sharing(None, found.exists, "%s is on %s, which may show its changes late" % (directory, filesystem))
-    return found
+    if why_not is None and filesystem in LOCAL_FILESYSTEMS:
+        return Sharing(False, exists)
+    seen, why_not_ours = _marker_of_ours(pool, directory)
+    if seen:
+        return Sharing(True, exists)
+    return Sharing(None, exists, why_not or why_not_ours or _late(directory, filesystem))
+
+
+def _no_directory(directory: str) -> Sharing:
+    filesystem = filesystem_type(directory)
+    return NO_DIRECTORY if filesystem in LOCAL_FILESYSTEMS else Sharing(None, None, _late(directory, filesystem))
+
+
+def _late(directory: str, filesystem: str) -> str:
+    return "%s is on %s, which may show its changes late" % (directory, filesystem)
 
 
 def filesystem_type(directory: str) -> str:
@@ -77,40 +106,47 @@ def filesystem_type(directory: str) -> str:
     return kind
 
 
-def _look(destination: Any, directory: str, names: Sequence[str]) -> Sharing:
-    try:
-        with directory_pool(destination, directory) as pool:
-            if not any(_has_volume(pool, name) for name in names):
-                return NOT_THERE
-            return _probe_with_marker(pool, directory)
-    except libvirt.libvirtError as error:
-        # virReportSystemError puts errno into int1 (libvirt virerror.c), also over the wire.
-        if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == ENOENT:
-            return NO_DIRECTORY
-        return Sharing(None, None, libvirt_message(error))
-
-
 def exists_there(destination: Any, path: str) -> Optional[bool]:
     """Whether the destination has a file of that path; None where it cannot be seen."""
     try:
         with directory_pool(destination, os.path.dirname(path)) as pool:
-            return _has_volume(pool, os.path.basename(path))
+            return find_volume(pool, os.path.basename(path)) is not None
     except libvirt.libvirtError as error:
         if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == ENOENT:
             return False
         return None
 
 
-def _probe_with_marker(pool: Any, directory: str) -> Sharing:
+def _marker_of_theirs(pool: Any, directory: str) -> tuple[bool, Optional[str]]:
+    """Whether a marker that the destination makes is seen here, and why none could be made."""
+    name = MARKER_PREFIX + secrets.token_hex(12)
+    volume = etree.Element("volume")
+    etree.SubElement(volume, "name").text = name
+    etree.SubElement(volume, "capacity").text = "0"
+    target = etree.SubElement(volume, "target")
+    etree.SubElement(target, "format", type="raw")
+    etree.SubElement(etree.SubElement(target, "permissions"), "mode").text = "0600"
+    try:
+        made = pool.createXML(etree.tostring(volume, encoding="unicode"), 0)
+    except libvirt.libvirtError as error:
+        return False, "no marker file can be made in %s at the destination: %s" % (directory, libvirt_message(error))
+    try:
+        return os.path.lexists(os.path.join(directory, name)), None
+    finally:
+        made.delete(0)
+
+
+def _marker_of_ours(pool: Any, directory: str) -> tuple[bool, Optional[str]]:
+    """Whether a marker that is made here is seen at the destination, and why none could be made."""
     marker = os.path.join(directory, MARKER_PREFIX + secrets.token_hex(12))
     try:
         # O_EXCL does not follow a link, so the owner of the directory cannot lead root elsewhere.
         os.close(os.open(marker, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
     except OSError as error:
-        return Sharing(None, True, "no marker file can be made in %s: %s" % (directory, error.strerror))
+        return False, "no marker file can be made in %s: %s" % (directory, error.strerror)
     try:
         pool.refresh(0)
-        return Sharing(_has_volume(pool, os.path.basename(marker)), True)
+        return find_volume(pool, os.path.basename(marker)) is not None, None
     finally:
         os.unlink(marker)
 
@@ -128,13 +164,3 @@ def directory_pool(destination: Any, directory: str) -> Iterator[Any]:
         yield pool
     finally:
         pool.destroy()
-
-
-def _has_volume(pool: Any, name: str) -> bool:
-    try:
-        pool.storageVolLookupByName(name)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_STORAGE_VOL:
-            return False
-        raise
-    return True

@@ -145,6 +145,9 @@ class FakeVolume:
     def info(self) -> list[int]:
         return [0, os.path.getsize(self.path), os.path.getsize(self.path)]
 
+    def delete(self, flags: int = 0) -> None:
+        os.unlink(self.path)
+
     def download(self, stream: FakeStream, offset: int, length: int, flags: int = 0) -> None:
         with open(self.path, "rb") as file:
             file.seek(offset)
@@ -164,7 +167,8 @@ class FakeStream:
 class FakePool:
     """A directory pool over a real directory; what a refresh saw is what it has."""
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, host: FakeHost, directory: str) -> None:
+        self.host = host
         self.directory = directory
         self.refresh(0)
         self.destroyed = False
@@ -176,6 +180,18 @@ class FakePool:
         if name not in self.files:
             raise libvirt_error(libvirt.VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: no storage vol with matching name")
         return FakeVolume(os.path.join(self.directory, name))
+
+    def createXML(self, xml: str, flags: int = 0) -> FakeVolume:
+        volume = ElementTree.fromstring(xml)
+        path = os.path.join(self.directory, str(volume.findtext("name")))
+        if self.host.volume_error is not None:
+            raise self.host.volume_error
+        if os.path.exists(path):
+            raise libvirt_error(libvirt.VIR_ERR_STORAGE_VOL_EXIST, "storage volume '%s' exists already" % path)
+        with open(path, "wb") as file:
+            file.truncate(int(volume.findtext("capacity") or 0))
+        self.files.append(os.path.basename(path))
+        return FakeVolume(path)
 
     def destroy(self) -> None:
         self.destroyed = True
@@ -204,6 +220,7 @@ class FakeHost:
         self.directories: dict[str, str] = {}
         self.pools: list[FakePool] = []
         self.pool_error: Optional[libvirt.libvirtError] = None
+        self.volume_error: Optional[libvirt.libvirtError] = None
         self.loaders = [LOADER]
         self.tpm_backends = ["passthrough", "emulator"]
         self.machines = ["pc-q35-7.2"]
@@ -270,12 +287,12 @@ class FakeHost:
             os.makedirs(real, exist_ok=True)
         if not os.path.isdir(real):
             raise libvirt_error(libvirt.VIR_ERR_SYSTEM_ERROR, "cannot open directory '%s': No such file or directory" % asked, 2)
-        self.pools.append(FakePool(real))
+        self.pools.append(FakePool(self, real))
         return self.pools[-1]
 
     def storagePoolDefineXML(self, xml: str, flags: int = 0) -> FakePool:
         asked = str(ElementTree.fromstring(xml).findtext("target/path"))
-        return FakePool(self.root + asked)
+        return FakePool(self, self.root + asked)
 
     def newStream(self, flags: int = 0) -> FakeStream:
         return FakeStream()
@@ -327,12 +344,12 @@ class Pair:
         """Both hosts see this directory of the source."""
         self.destination.directories[directory] = directory
 
-    def own_copy(self, path: str) -> None:
+    def own_copy(self, path: str, content: bytes = b"older") -> None:
         """The destination has a file of that path, but its own one."""
         real = self.destination.root + path
         os.makedirs(os.path.dirname(real), exist_ok=True)
         with open(real, "wb") as stream:
-            stream.write(b"older")
+            stream.write(content)
 
 
 def options(**given: Any) -> dict[str, Any]:

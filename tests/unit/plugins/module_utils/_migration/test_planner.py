@@ -10,10 +10,16 @@ import time
 
 import libvirt
 import pytest
+from lxml import etree
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.errors import TrustedVMError
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.host_paths import paths_of_uri
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration import aftermath
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration.destination import Destinations
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration.machine import read_machine
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration.planner import MigrationPlanner
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration.request import Request
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration.sharing import Sharing
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration.survey import Survey
 from ansible_collections.trustedvm.libvirt.tests.unit.plugins.module_utils._migration.fakes import (
     DESTINATION_URI,
     OTHER_UUID,
@@ -318,6 +324,19 @@ def test_m4_what_was_there_before_is_no_leftover(pair):
     error, change = failed(pair, raising(libvirt.VIR_ERR_NO_SECRET, "Secret not found"))
     assert error.details["leftovers"] == []
     assert error.details["secret_uuid"] == SECRET_UUID
+
+
+@pytest.mark.parametrize("shared", [True, None], ids=["shared", "undecided"])
+def test_m4_what_may_be_the_sources_own_is_never_named_a_leftover(pair, shared):
+    """An old listing showed nothing before, and the undo of the migration deletes what is named."""
+    survey = Survey(pair.source, "hv1", machine=read_machine(etree.fromstring(pair.vm.xml), paths_of_uri(pair.source.getURI())))
+    survey.here = pair.vm
+    survey.destination = pair.destination
+    survey.nvram = survey.tpm_state = Sharing(shared, False)
+    pair.share(os.path.dirname(pair.nvram))
+    pair.share(pair.tpm_directory)
+    after = aftermath.after_failure(survey, Request.from_options(options()), Destinations(pair.connect))
+    assert after == {"running_on": "source", "leftovers": []}
 
 
 def test_m4_a_destination_that_died_does_not_hide_the_first_error(pair):

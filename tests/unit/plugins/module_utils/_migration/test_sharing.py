@@ -9,7 +9,7 @@ import libvirt
 import pytest
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration import sharing
 
-from ansible_collections.trustedvm.libvirt.tests.unit.plugins.module_utils._migration.fakes import libvirt_error
+from ansible_collections.trustedvm.libvirt.tests.unit.plugins.module_utils._migration.fakes import FakePool, libvirt_error
 
 
 def probe(pair):
@@ -51,6 +51,41 @@ def test_undecided_is_never_taken_for_separate(pair, error):
     assert error.get_error_message() in found.reason
 
 
+def old_listing(pair, monkeypatch):
+    """The destination is a client with a directory cache: it does not see what was made since."""
+    pair.share(os.path.dirname(pair.nvram))
+    monkeypatch.setattr(FakePool, "refresh", lambda pool, flags: None)
+
+
+@pytest.mark.parametrize("listed", [True, False], ids=["the file is listed", "the file is not listed yet"])
+def test_n5_a_source_that_exports_its_file_system_is_seen_through_an_old_listing(pair, monkeypatch, listed):
+    """The source is the NFS server: on its ext4 "not seen" by the client is no proof, and the NVRAM is the running VM's."""
+    old_listing(pair, monkeypatch)
+    monkeypatch.setattr(FakePool, "files", [os.path.basename(pair.nvram)] if listed else [], raising=False)
+    assert probe(pair) == sharing.Sharing(True, listed)
+
+
+def test_n5_a_client_that_may_not_write_proves_nothing(pair, monkeypatch):
+    """Root squashed: its marker cannot be made, and ours it may not see for a while."""
+    old_listing(pair, monkeypatch)
+    monkeypatch.setattr(FakePool, "files", [os.path.basename(pair.nvram)], raising=False)
+    pair.destination.volume_error = libvirt_error(libvirt.VIR_ERR_SYSTEM_ERROR, "cannot create path: Permission denied", 13)
+    found = probe(pair)
+    assert (found.shared, found.exists) == (None, True) and "Permission denied" in found.reason
+
+
+def test_a_client_that_may_not_write_can_still_see_our_marker(pair):
+    pair.share(os.path.dirname(pair.nvram))
+    pair.destination.volume_error = libvirt_error(libvirt.VIR_ERR_SYSTEM_ERROR, "cannot create path: Permission denied", 13)
+    assert probe(pair) == sharing.Sharing(True, True)
+
+
+def test_an_equal_file_in_another_directory_is_not_shared(pair):
+    """What an earlier migration left on the destination may well be equal."""
+    pair.own_copy(pair.nvram, b"state")
+    assert probe(pair) == sharing.Sharing(False, True)
+
+
 @pytest.mark.parametrize("filesystem", ["nfs4", "fuse.glusterfs", "ceph", "unknown"])
 @pytest.mark.parametrize("listed", [True, False], ids=["the file is listed", "an old listing without the file"])
 def test_n5_an_unseen_marker_on_a_network_file_system_proves_nothing(pair, monkeypatch, filesystem, listed):
@@ -77,7 +112,8 @@ def test_no_marker_can_be_made(pair, monkeypatch):
     def refuse(*arguments):
         raise PermissionError(13, "Permission denied")
 
-    pair.share(os.path.dirname(pair.nvram))
+    pair.own_copy(pair.nvram)
+    pair.destination.volume_error = libvirt_error(libvirt.VIR_ERR_SYSTEM_ERROR, "cannot create path: Permission denied", 13)
     monkeypatch.setattr(sharing.os, "open", refuse)
     assert probe(pair).shared is None
 
