@@ -10,8 +10,8 @@ from typing import Any, Optional, Sequence
 
 from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
-from .._secret.definition import SecretDefinition, parse_secret, usage_type_number
-from .._secret.definition import NO_USAGE
+from .._secret.definition import NO_USAGE, SecretDefinition, parse_secret, usage_type_number
+from .lookup import find_secret, find_secret_by_usage
 
 
 class TpmSecret:
@@ -20,11 +20,11 @@ class TpmSecret:
     def __init__(self, uuid: str, source: Any, destination: Any) -> None:
         self.uuid = uuid
         self._destination = destination
-        self._here = _lookup(source, uuid)
+        self._here = find_secret(source, uuid)
         self._there: Optional[Any] = None
         self.supported = True
         try:
-            self._there = _lookup(destination, uuid)
+            self._there = find_secret(destination, uuid)
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_SUPPORT:
                 raise
@@ -80,14 +80,10 @@ class TpmSecret:
     def _taken(self, host: str) -> Optional[TrustedVMError]:
         if self._here is None or self.definition.usage_type == NO_USAGE:
             return None
-        try:
-            holder = self._destination.secretLookupByUsage(
-                usage_type_number(self.definition.usage_type), self.definition.usage
-            )
-        except libvirt.libvirtError as error:
-            if error.get_error_code() == libvirt.VIR_ERR_NO_SECRET:
-                return None
-            raise
+        usage_type = usage_type_number(self.definition.usage_type)
+        holder = find_secret_by_usage(self._destination, usage_type, self.definition.usage or "")
+        if holder is None:
+            return None
         return TrustedVMError(
             "destination_secret_usage_taken",
             "Host %s has another secret for the usage %s" % (host, self.definition.describe_usage()),
@@ -135,15 +131,6 @@ def wrong_secret(uuid: str, host: str, found: str) -> TrustedVMError:
         hint="Set its value with trustedvm.libvirt.libvirt_secret from the VM's key, then migrate again",
         details={"secret_uuid": uuid},
     )
-
-
-def _lookup(connection: Any, uuid: str) -> Optional[Any]:
-    try:
-        return connection.secretLookupByUUIDString(uuid)
-    except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_NO_SECRET:
-            return None
-        raise
 
 
 def _define(secret: Optional[Any]) -> Optional[SecretDefinition]:

@@ -9,12 +9,13 @@ import os
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from .._core.deps import etree, libvirt
-from .._core.domains import DomainIndex, as_uuid, definition
+from .._core.deps import etree
+from .._core.domains import DomainIndex, definition
 from .._core.errors import TrustedVMError
 from .._core.host_paths import HostPaths
 from .._domain.lifecycle import power_state
 from .dest_secrets import TpmSecret
+from .lookup import find_domain
 from .machine import Machine, read_machine
 from .request import SHARING_LOCAL, SHARING_SHARED, Request
 from .sharing import NOT_THERE, Sharing, probe
@@ -98,7 +99,7 @@ def find_there(survey: Survey, domains: DomainIndex, request: Request, paths: Op
             ``vm_already_on_destination``, ``vm_name_taken``.
     """
     wanted = request.vm if survey.here is None else survey.here.UUIDString()
-    survey.there = _lookup(survey.destination, wanted)
+    survey.there = find_domain(survey.destination, wanted)
     if survey.here is None and survey.there is None:
         raise _not_found(survey, request.vm, len(domains.all()))
     running = survey.running_on()
@@ -115,18 +116,6 @@ def find_there(survey: Survey, domains: DomainIndex, request: Request, paths: Op
 
 def _read(domain: Any, paths: Optional[HostPaths]) -> Machine:
     return read_machine(definition(domain, inactive=not domain.isActive()), paths)
-
-
-def _lookup(connection: Any, vm: str) -> Optional[Any]:
-    """By name, else by UUID; None where there is none."""
-    for find, text in ((connection.lookupByName, vm), (connection.lookupByUUIDString, as_uuid(vm))):
-        try:
-            if text:
-                return find(text)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
-                raise
-    return None
 
 
 def _not_found(survey: Survey, vm: str, others: int) -> TrustedVMError:
@@ -185,7 +174,7 @@ def _refuse_occupied(survey: Survey) -> None:
             hint="See that it is not needed and undefine it there, keeping its NVRAM and TPM state "
             "(virsh undefine --keep-nvram --keep-tpm)",
         )
-    namesake = _lookup(survey.destination, machine.name)
+    namesake = find_domain(survey.destination, machine.name)
     if namesake is not None and namesake.UUIDString() != machine.uuid:
         raise TrustedVMError(
             "vm_name_taken",
