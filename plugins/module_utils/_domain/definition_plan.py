@@ -6,6 +6,7 @@ from __future__ import annotations
 """From the options of an item to the definition that the VM is to have, and whether it differs."""
 
 import copy
+import os
 import uuid
 from dataclasses import dataclass, replace
 from typing import Any, Optional
@@ -18,8 +19,9 @@ from .._tpm.device import EMULATOR, read_tpm, take_over_tpm
 from . import edits, storage_edits
 from .builder import HostDefaults, complete, parse_user_xml, skeleton
 from .compare import contains, digest_of
-from .description import has_secure_boot, loader_of, nvram_of, root_disk_of
-from .firmware_edits import apply_firmware, keep_firmware
+from .description import has_secure_boot, libvirt_chooses_nvram, loader_of, nvram_of, root_disk_of
+from .firmware_edits import apply_firmware, keep_firmware, set_nvram
+from .inventory import Inventory
 from .metadata import read_marks, write_marks
 from .spec import TpmWish, VmSpec
 
@@ -43,10 +45,11 @@ class Draft:
 class DefinitionPlanner:
     """Works out drafts for the VMs of one connection."""
 
-    def __init__(self, connection: Any, catalogue: FirmwareCatalogue) -> None:
+    def __init__(self, connection: Any, catalogue: FirmwareCatalogue, inventory: Inventory) -> None:
         self._connection = connection
         self._host = HostDefaults(connection)
         self._catalogue = catalogue
+        self._inventory = inventory
         paths = host_paths(connection)
         self._nvram_directory = paths.nvram if paths else DEFAULT_DIRECTORY
 
@@ -103,14 +106,29 @@ class DefinitionPlanner:
     def _apply_trust(self, tree: Any, spec: VmSpec, before: Any) -> None:
         edits.apply_tpm_wish(tree, _tpm_wish(tree, spec, before))
         apply_firmware(tree, spec, self._catalogue, lambda: self.nvram_path(tree, spec), before is not None)
+        if before is not None and libvirt_chooses_nvram(before) and loader_of(tree) and nvram_of(tree) is None:
+            libvirts = self._libvirts_choice(tree.findtext("uuid"))
+            if libvirts is not None:
+                set_nvram(tree, libvirts, None)
 
     def nvram_path(self, tree: Any, spec: VmSpec) -> str:
         """Where the VM's NVRAM goes if its definition does not say it yet."""
         told = spec.nvram_path or spec.nvram_directory
+        libvirts = None if told else self._libvirts_choice(tree.findtext("uuid"))
+        if libvirts is not None:
+            return libvirts
         storage = None if told else root_directory(self._connection, root_disk_of(tree))
         return volume_path(
             tree.findtext("uuid"), spec.nvram_path, spec.nvram_directory, storage, self._nvram_directory
         )
+
+    def _libvirts_choice(self, uuid_text: str) -> Optional[str]:
+        """Where the variables of a VM are that had its NVRAM from libvirt so far: they go on there."""
+        entry = self._inventory.by_uuid(uuid_text)
+        if entry is None or not libvirt_chooses_nvram(entry.tree):
+            return None
+        path = self._inventory.nvram_path(entry)
+        return path if path is not None and os.path.exists(path) else None
 
 
 def _tpm_wish(tree: Any, spec: VmSpec, before: Any) -> Optional[TpmWish]:

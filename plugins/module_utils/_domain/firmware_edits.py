@@ -117,10 +117,10 @@ def _apply_nvram(
     template = spec.nvram_template or (chosen.template if chosen else None)
     if current is None or current.path != path or (template and template != current.template):
         keep = None if current is None else current.template
-        _set_nvram(tree, path, template or keep)
+        set_nvram(tree, path, template or keep)
 
 
-def _set_nvram(tree: Any, path: str, template: Optional[str]) -> None:
+def set_nvram(tree: Any, path: str, template: Optional[str]) -> None:
     system = tree.find("os")
     for element in system.findall("nvram"):
         system.remove(element)

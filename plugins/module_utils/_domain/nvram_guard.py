@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any, Optional
 
+from .._core.domains import Entry
 from .._core.errors import TrustedVMError
 from .._nvram.backends.directory import DirectoryBackend
 from .._nvram.firmware import FirmwareCatalogue
 from .._nvram.volume import BLANK, READ_LIMIT, Decision, Template, decide, held_by_another, missing, never_used
-from .description import has_secure_boot, nvram_of
+from .description import has_secure_boot, libvirt_chooses_nvram, nvram_of
 from .firmware_edits import template_for, template_from, template_path
 from .inventory import Inventory
 
@@ -109,22 +110,22 @@ class NvramGuard:
     def _is_another_template(self, path: str, template: Template) -> bool:
         return self.pristine(path, template) and self.backend.read(path) != template.read()
 
-    def require_same_place(self, before: Any, after: Any) -> None:
+    def require_same_place(self, entry: Entry, after: Any) -> None:
         """A definition that points elsewhere would start with other variables than the VM has.
 
         Raises:
             TrustedVMError: ``nvram_elsewhere``.
         """
-        old, new = nvram_of(before), nvram_of(after)
-        if old is None or old.path is None or (new is not None and new.path == old.path):
+        old, new = self._inventory.nvram_path(entry), nvram_of(after)
+        if old is None or (new is not None and new.path == old) or (new is None and libvirt_chooses_nvram(after)):
             return
-        template = template_for(before, None, self._catalogue)
-        if not self.backend.probe(old.path).exists or self.pristine(old.path, template):
+        template = template_for(entry.tree, None, self._catalogue)
+        if not self.backend.probe(old).exists or self.pristine(old, template):
             return
         raise TrustedVMError(
             "nvram_elsewhere",
-            "The VM's NVRAM volume is %s, and the definition would leave it behind" % old.path,
-            found=old.path,
+            "The VM's NVRAM volume is %s, and the definition would leave it behind" % old,
+            found=old,
             wanted=(new.path or new.kind) if new else "no NVRAM",
             hint="Move the file to the wanted path while the VM is off, or reset it first "
             "(nvram_volume state=reset, accept_data_loss=true)",

@@ -41,7 +41,7 @@ class VmPlanner:
         self.paths = host_paths(connection)
         catalogue = catalogue or FirmwareCatalogue()
         self.inventory = Inventory(connection)
-        self.definitions = DefinitionPlanner(connection, catalogue)
+        self.definitions = DefinitionPlanner(connection, catalogue, self.inventory)
         self.guard = NvramGuard(self.inventory, catalogue, DirectoryBackend())
         self.disks = DiskStore(connection, local=self.paths is not None)
         self.stopper = Stopper()

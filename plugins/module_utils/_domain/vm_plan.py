@@ -119,7 +119,7 @@ class VmPlan:
     def _nvram(self, starting: bool) -> Optional[NvramPlan]:
         guard, local = self.p.guard, self.p.paths is not None
         if self.draft.changed and self.entry is not None and local:
-            guard.require_same_place(self.draft.before, self.draft.tree)
+            guard.require_same_place(self.entry, self.draft.tree)
         check = local and self.power.off and self.item["state"] != "stopped"
         used = self.marks.nvram or self.item["expect_state"] is True
         arguments = (self.draft.tree, self.tpm is not None, self.spec.nvram_template, used, starting)

@@ -315,6 +315,41 @@ def test_definition_that_points_to_another_volume_is_refused(stopped):
     assert stopped.run(nvram={"path": stopped.root + "/other.fd"})["nvram"]["path"].endswith("/other.fd")
 
 
+@pytest.mark.parametrize("written", [True, False])
+@pytest.mark.parametrize("tpm", [True, False])
+@pytest.mark.parametrize("secure_boot", [True, False])
+def test_variables_of_a_vm_whose_nvram_libvirt_chose_go_on(host, secure_boot, tpm, written):
+    """Explicit firmware for an adopted VM: on libvirt 9.0 its definition does not say where they are."""
+    host.secret()
+    device = "<tpm model='tpm-crb'><backend type='emulator' version='2.0'><encryption secret='%s'/></backend></tpm>" % SECRET
+    host.daemon.defineXML(
+        "<domain type='qemu'><name>web1</name><uuid>%s</uuid><memory unit='MiB'>48</memory><os firmware='efi'>"
+        "<type arch='x86_64' machine='q35'>hvm</type></os><features><acpi/></features><cpu mode='custom'><model>qemu64</model></cpu>"
+        "<devices>%s</devices></domain>" % (VM, device if tpm else "")
+    )
+    if host.tree().find("os/nvram") is not None:
+        pytest.skip("this libvirt writes its choice into the definition")
+    path = host.daemon.path("qemu", "nvram", "web1_VARS.fd")
+    if written:
+        host.run(state="running")
+        host.run(state="stopped")
+        with open(path, "r+b") as stream:
+            stream.seek(-1, os.SEEK_END)
+            stream.write(b"\x5a")
+    try:
+        result = host.run(secure_boot=secure_boot)
+        assert (nvram(host) == path) == written or not (tpm or secure_boot), "what libvirt then takes is its own file"
+        if written:
+            assert content(path)[-1:] == b"\x5a" and result["nvram"]["action"] in ("use", "none")
+            assert host.refused(nvram={"path": host.root + "/x.fd"}).code == "nvram_elsewhere"
+            host.run(state="running")
+            host.run(state="stopped")
+            assert content(path)[-1:] == b"\x5a"
+    finally:
+        if os.path.exists(path):
+            os.unlink(path)
+
+
 def test_marks_can_be_taken_back(started):
     assert set_marks(started.domain(), started.tree(), tpm_state=False)
     assert read_marks(started.tree()) == Marks(tpm_state=False, nvram=True)
