@@ -10,6 +10,7 @@ from typing import Any, Optional
 from .._core.connection import libvirt_message
 from .._core.deps import etree, libvirt
 from .._core.errors import TrustedVMError
+from .._tpm.requirements import lacking
 from .machine import Machine
 
 
@@ -47,18 +48,15 @@ def _unsupported_machine(machine: Machine, host: str, words: str) -> TrustedVMEr
 def _tpm_obstacle(machine: Machine, there: Any, host: str) -> Optional[TrustedVMError]:
     if not machine.needs_tpm_emulator or machine.tpm is None:
         return None
-    tpm = there.find("devices/tpm")
-    backends = _enum(tpm, "backendModel")
-    # libvirt before 8.10 had no backendVersion here; an empty list says nothing.
-    versions = _enum(tpm, "backendVersion")
-    if "emulator" in backends and (not versions or machine.tpm.version in versions):
+    lack = lacking(there.find("devices/tpm"), machine.tpm)
+    if lack is None:
         return None
     return TrustedVMError(
         "destination_tpm_unsupported",
         "Host %s cannot emulate the TPM of VM '%s'" % (host, machine.name),
-        found="TPM backends %s, versions %s" % (_words(backends), _words(versions)),
-        wanted="backend emulator, version %s" % machine.tpm.version,
-        hint="Install swtpm and swtpm-tools there and restart its libvirtd",
+        found=lack.found,
+        wanted=lack.wanted,
+        hint="On host %s: %s" % (host, lack.hint),
     )
 
 
@@ -106,12 +104,6 @@ def _cpu_obstacle(destination: Any, machine: Machine, host: str) -> Optional[Tru
 
 def _loaders(capabilities: Any) -> set[str]:
     return {value.text for value in capabilities.findall("os/loader/value")}
-
-
-def _enum(element: Any, name: str) -> list[str]:
-    if element is None:
-        return []
-    return [value.text for value in element.findall("enum[@name='%s']/value" % name)]
 
 
 def _words(values: list[str]) -> str:

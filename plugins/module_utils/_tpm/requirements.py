@@ -5,11 +5,42 @@ from __future__ import annotations
 
 """Can this host give a VM a vTPM? Asked of libvirt, by capability, not guessed from versions."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Optional
 
 from .._core.deps import etree
 from .._core.errors import TrustedVMError
 from .device import TpmSpec
+
+_SEE_CAPABILITIES = "See the <tpm> part of 'virsh domcapabilities'"
+
+
+@dataclass(frozen=True)
+class Lack:
+    """What a host lacks for a vTPM, in the words of an error."""
+
+    found: str
+    wanted: str
+    hint: str = _SEE_CAPABILITIES
+
+
+def lacking(tpm: Any, spec: TpmSpec) -> Optional[Lack]:
+    """What the ``<tpm>`` of domain capabilities lacks for such a vTPM, or None."""
+    if tpm is None or tpm.get("supported") != "yes":
+        return Lack("libvirt offers no TPM for this kind of machine", "a TPM device")
+    if "emulator" not in _values(tpm, "backendModel"):
+        # libvirt offers the emulator backend when it finds swtpm, swtpm_setup and swtpm_ioctl.
+        return Lack(
+            "no emulated TPM: libvirt did not find swtpm and swtpm_setup",
+            "the emulator backend",
+            "Install the packages swtpm and swtpm-tools on the host",
+        )
+    for what, enum, value in (("model", "model", spec.model), ("version", "backendVersion", spec.version)):
+        # libvirt before 8.10 had no backendVersion here; an empty list says nothing.
+        offered = _values(tpm, enum)
+        if offered and value not in offered:
+            return Lack("TPM %s %s" % (what, ", ".join(offered)), "TPM %s %s" % (what, value))
+    return None
 
 
 class VtpmSupport:
@@ -25,20 +56,11 @@ class VtpmSupport:
         Raises:
             TrustedVMError: ``vtpm_unsupported``.
         """
-        tpm = self._capabilities(domain)
-        if tpm is None or tpm.get("supported") != "yes":
-            raise _unsupported("libvirt offers no TPM for this kind of machine", "a TPM device")
-        if "emulator" not in _values(tpm, "backendModel"):
-            # libvirt offers the emulator backend when it finds swtpm, swtpm_setup and swtpm_ioctl.
-            raise _unsupported(
-                "no emulated TPM: libvirt did not find swtpm and swtpm_setup",
-                "the emulator backend",
-                "Install the packages swtpm and swtpm-tools on the host",
+        lack = lacking(self._capabilities(domain), spec)
+        if lack is not None:
+            raise TrustedVMError(
+                "vtpm_unsupported", "This host cannot give the VM such a vTPM", lack.found, lack.wanted, lack.hint
             )
-        for what, enum, value in (("model", "model", spec.model), ("version", "backendVersion", spec.version)):
-            offered = _values(tpm, enum)
-            if offered and value not in offered:
-                raise _unsupported("TPM %s %s" % (what, ", ".join(offered)), "TPM %s %s" % (what, value))
 
     def _capabilities(self, domain: Any) -> Any:
         machine = domain.find("os/type")
@@ -56,9 +78,3 @@ class VtpmSupport:
 
 def _values(tpm: Any, enum: str) -> list[str]:
     return [value.text for value in tpm.findall("enum[@name='%s']/value" % enum)]
-
-
-def _unsupported(found: str, wanted: str, hint: str = "See the <tpm> part of 'virsh domcapabilities'") -> TrustedVMError:
-    return TrustedVMError(
-        "vtpm_unsupported", "This host cannot give the VM such a vTPM", found=found, wanted=wanted, hint=hint
-    )

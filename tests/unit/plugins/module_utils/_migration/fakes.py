@@ -42,6 +42,10 @@ def domain_xml(root: str, name: str = "web1", uuid: str = VM_UUID, secret: Optio
 </devices></domain>""" % (name, uuid, LOADER, TEMPLATE, root, uuid, encryption)
 
 
+def _values(names: list[str]) -> str:
+    return "".join("<value>%s</value>" % name for name in names)
+
+
 class FakeDomain:
     """A virDomain of one host."""
 
@@ -223,6 +227,7 @@ class FakeHost:
         self.volume_error: Optional[libvirt.libvirtError] = None
         self.loaders = [LOADER]
         self.tpm_backends = ["passthrough", "emulator"]
+        self.tpm_models = ["tpm-tis", "tpm-crb"]
         self.machines = ["pc-q35-7.2"]
         self.cpu_verdict = libvirt.VIR_CPU_COMPARE_SUPERSET
         self.closed = False
@@ -303,10 +308,10 @@ class FakeHost:
                 libvirt.VIR_ERR_INVALID_ARG,
                 "invalid argument: the machine '%s' is not supported by emulator '%s'" % (machine, emulator),
             )
-        return "<domainCapabilities><os><loader>%s</loader></os><devices><tpm>%s</tpm></devices></domainCapabilities>" % (
-            "".join("<value>%s</value>" % path for path in self.loaders),
-            "<enum name='backendModel'>%s</enum><enum name='backendVersion'><value>2.0</value></enum>"
-            % "".join("<value>%s</value>" % name for name in self.tpm_backends),
+        return "<domainCapabilities><os><loader>%s</loader></os><devices><tpm supported='yes'>%s</tpm></devices></domainCapabilities>" % (
+            _values(self.loaders),
+            "<enum name='model'>%s</enum><enum name='backendModel'>%s</enum><enum name='backendVersion'><value>2.0</value></enum>"
+            % (_values(self.tpm_models), _values(self.tpm_backends)),
         )
 
     def compareHypervisorCPU(self, *arguments: Any) -> int:

@@ -209,6 +209,13 @@ def test_all_obstacles_are_told_at_once(pair):
     ]
 
 
+def test_a_tpm_model_that_the_destination_lacks(pair):
+    pair.destination.tpm_models = ["tpm-tis"]
+    error = refused(pair)
+    assert error.code == "destination_tpm_unsupported"
+    assert "tpm-tis" in error.found and "tpm-crb" in error.wanted
+
+
 def test_unreachable(pair):
     error = refused(pair, destination_uri="qemu+tls://nowhere/system")
     assert error.code == "destination_unreachable"
