@@ -307,7 +307,7 @@ options:
         type: bool
       force:
         description:
-          - With O(state=absent), stop a running VM and drop a managed save image.
+          - With O(state=absent), stop a running VM, drop a managed save image, and remove the files of a VM that was migrated away.
         type: bool
   name:
     description:
@@ -595,7 +595,7 @@ options:
     default: false
   force:
     description:
-      - With O(state=absent), stop a running VM and drop a managed save image.
+      - With O(state=absent), stop a running VM, drop a managed save image, and remove the files of a VM that was migrated away.
     type: bool
     default: false
 notes:
@@ -732,7 +732,7 @@ results:
           V(disk_in_use), V(disk_create_failed), V(qemu_img_missing), V(storage_pool_not_found).
         - Of a start, V(secret_missing), V(tpm_state_missing), V(tpm_state_encrypted), V(tpm_state_not_encrypted), V(tpm_state_damaged),
           V(tpm_start_failed), V(vm_start_failed), V(vm_migrated_away), V(vm_crashed), V(vm_busy).
-        - Of a stop or removal, V(stop_timeout), V(vm_running), V(managed_save_exists), V(tpm_state_would_be_lost).
+        - Of a stop or removal, V(stop_timeout), V(vm_running), V(managed_save_exists), V(tpm_state_would_be_lost), V(tpm_state_in_use).
         - Of any item, V(libvirt_error), V(host_file_error), V(internal_error).
       returned: failure
       type: str

@@ -85,7 +85,8 @@ def path_to_running(power: Power, start_migrated: bool) -> Optional[str]:
             "vm_migrated_away",
             "The VM was migrated away; what is left here is its old definition",
             found="shut off, reason: migrated",
-            hint="Remove it here with state=absent; if the VM runs nowhere else for certain, set start_migrated=true",
+            hint="Remove only the definition here, with state=absent and no remove option, because disks and state may be those "
+            "that the VM runs with elsewhere; if it runs nowhere else for certain, set start_migrated=true",
         )
     if power.off:
         return "start"

@@ -16,6 +16,7 @@ from .._core.host_paths import HostPaths
 from .._nvram.location import volume_path
 from .._nvram.volume import held_by_another
 from .._tpm.device import TpmSpec, read_tpm
+from .._tpm.removal import refuse_locked, refuse_locked_after_stop
 from .._tpm.state_dir import ABSENT, TpmState, locate
 from .description import Disk, describe, disks_of
 from .disks import DiskStore, read_back, removable
@@ -55,11 +56,14 @@ class RemovalPlanner:
         if entry.active:
             policy = StopPolicy(item["stop_timeout"], True)
             steps.append(Step("stop VM", lambda: self._stop(entry, policy)))
+        tpm_state = tpm_state_of(self._paths, entry.uuid, read_tpm(entry.tree))
+        if tpm_state is not None and item["remove_tpm_state"]:
+            steps += self._lock_steps(entry, tpm_state)
         steps += self._disk_steps(item, [disk for disk in disks_of(entry.tree) if removable(disk)], entry.uuid)
         steps += self._nvram_steps(item, self._inventory.nvram_path(entry), entry.uuid)
         if persistent:
             steps.append(Step("undefine VM", lambda: self._undefine(item, entry)))
-        steps += self._tpm_steps(item, tpm_state_of(self._paths, entry.uuid, read_tpm(entry.tree)), undefined=persistent)
+        steps += self._tpm_steps(item, tpm_state)
         state = power_state(entry.domain).state
         return Change(
             subject={"name": entry.name, "uuid": entry.uuid},
@@ -83,6 +87,14 @@ class RemovalPlanner:
                 "The VM's memory is saved on disk (managed save) and would be lost",
                 hint="Start the VM and shut it down, or set force=true",
             )
+        files = [name for name in ("remove_disks", "remove_nvram", "remove_tpm_state") if item[name]]
+        if files and not item["force"] and power_state(domain).migrated_away:
+            raise TrustedVMError(
+                "vm_migrated_away",
+                "The VM was migrated away, and its files here may be those that it runs with elsewhere",
+                found="shut off, reason: migrated; %s" % ", ".join(files),
+                hint="Remove the definition alone; if the files are on no storage that the other host shares, set force=true",
+            )
         tpm = read_tpm(entry.tree)
         if tpm and not tpm.persistent_state and not domain.isPersistent() and not item["remove_tpm_state"]:
             raise TrustedVMError(
@@ -102,7 +114,8 @@ class RemovalPlanner:
             entry.domain,
             tree,
             keep_nvram=not item["remove_nvram"],
-            keep_tpm=not item["remove_tpm_state"],
+            # We remove it ourselves, after a look at its lock, unless it is another machine's.
+            keep_tpm=not item["remove_tpm_state"] or self._paths is not None,
         )
         self._inventory.refresh(entry.uuid)
 
@@ -139,7 +152,15 @@ class RemovalPlanner:
 
         return [Step("remove NVRAM volume %s" % path, remove)]
 
-    def _tpm_steps(self, item: Mapping[str, Any], state: Optional[TpmState], undefined: bool = False) -> list[Step]:
+    @staticmethod
+    def _lock_steps(entry: Entry, state: TpmState) -> list[Step]:
+        """Before anything goes: the state may be in use by the VM on another host that shares the storage."""
+        if not entry.active:
+            refuse_locked(state)
+            return []
+        return [Step("check TPM state", lambda: refuse_locked_after_stop(state), counts=False)]
+
+    def _tpm_steps(self, item: Mapping[str, Any], state: Optional[TpmState]) -> list[Step]:
         if not item["remove_tpm_state"] or state is None:
             return []
         copies = state.aside_copies()
@@ -147,9 +168,9 @@ class RemovalPlanner:
             return []
 
         def remove() -> None:
+            refuse_locked(state)
             for copy in copies:
                 state.remove_aside(copy)
-            # Undefining with the TPM flag did it already, except for a transient VM.
             state.remove()
 
         return [Step("remove TPM state %s" % state.location.container, remove)]
@@ -163,6 +184,8 @@ class RemovalPlanner:
             path = volume_path(spec.uuid, spec.nvram_path, spec.nvram_directory, None, self._paths.nvram)
             steps += self._nvram_steps(item, path, None)
             state = TpmState(locate(self._paths, spec.uuid, TpmSpec(None)))
+            if item["remove_tpm_state"]:
+                refuse_locked(state)
             steps += self._tpm_steps(item, state)
         subject = {key: value for key, value in (("name", spec.name), ("uuid", spec.uuid)) if value}
         return Change(subject=subject, outcome="removed", steps=steps, details={"state": "absent", "kept": []})

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from typing import Optional
 
 from .._core.errors import TrustedVMError
@@ -52,6 +53,17 @@ class StateRemoval:
         if self._aside is not None:
             self._state.restore(self._aside)
             self._aside = None
+
+
+def refuse_locked_after_stop(state: TpmState, tries: int = 50, pause: float = 0.1) -> None:
+    """As :func:`refuse_locked`, for a VM that was just stopped: its swtpm ends a moment after QEMU."""
+    for _try in range(tries - 1):
+        try:
+            refuse_locked(state)
+            return
+        except TrustedVMError:
+            time.sleep(pause)
+    refuse_locked(state)
 
 
 def refuse_locked(state: TpmState) -> None:

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -140,6 +142,31 @@ def test_vm_that_is_defined_again_goes_on_with_its_life(started):
     assert result["nvram"]["action"] == "use" and content(path) == variables
     assert read_marks(started.tree()).tpm_state
     started.run(state="running")
+
+
+def test_tpm_state_in_use_elsewhere_is_not_removed(stopped):
+    """Another host's swtpm, seen through the lock that both see on a shared storage."""
+    lock = stopped.daemon.path("qemu", "swtpm", VM, "tpm2", ".lock")
+    script = "import fcntl,sys; f = open(sys.argv[1], 'w'); fcntl.lockf(f, fcntl.LOCK_EX); print(1, flush=True); sys.stdin.read()"
+    holder = subprocess.Popen([sys.executable, "-c", script, lock], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        holder.stdout.readline()
+        for force in (False, True):
+            assert stopped.refused(state="absent", remove_tpm_state=True, force=force).code == "tpm_state_in_use"
+        stopped.domain().undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+        assert stopped.refused(state="absent", remove_tpm_state=True).code == "tpm_state_in_use"
+    finally:
+        holder.communicate()
+    assert stopped.run(state="absent", remove_tpm_state=True)["outcome"] == "removed"
+
+
+@pytest.mark.parametrize("option", ["remove_disks", "remove_nvram", "remove_tpm_state"])
+def test_files_of_a_vm_that_migrated_away_are_not_removed_unasked(stopped, option, monkeypatch):
+    """Only a migration gives libvirt's reason "migrated", so it is said here; the lab has the real thing."""
+    monkeypatch.setattr(libvirt.virDomain, "state", lambda self, flags=0: [5, libvirt.VIR_DOMAIN_SHUTOFF_MIGRATED])
+    error = stopped.refused(state="absent", **{option: True})
+    assert error.code == "vm_migrated_away" and option in str(error)
+    assert stopped.run(state="absent")["outcome"] == "removed"
 
 
 def test_removal_of_all(started):

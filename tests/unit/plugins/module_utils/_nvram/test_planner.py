@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 
 import pytest
 
@@ -315,9 +316,12 @@ def efi(host):
     domain = host.daemon.lookupByName("web1")
     if definition(domain).find("os/nvram") is not None:
         pytest.skip("this libvirt writes its choice into the definition")
+    directory = host.daemon.path("qemu", "nvram")
+    shutil.rmtree(directory, ignore_errors=True)
+    os.makedirs(directory)
+    os.chmod(directory, 0o777)
     yield domain
-    for name in os.listdir(host.daemon.path("qemu", "nvram")):
-        os.unlink(host.daemon.path("qemu", "nvram", name))
+    shutil.rmtree(directory)
 
 
 @pytest.mark.parametrize("running", [False, True])
