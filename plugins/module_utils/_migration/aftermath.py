@@ -12,6 +12,7 @@ from typing import Any, Optional
 from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
 from .._domain.lifecycle import power_state
+from .._tpm.state_dir import TpmState
 from .destination import Destinations, unreachable, within
 from .lookup import find_domain_by_uuid
 from .request import Request
@@ -20,6 +21,9 @@ from .survey import Survey
 
 # How long libvirt on the destination has to remove a VM that did not arrive, and its TPM state.
 CLEANUP_SECONDS = 3.0
+
+# The reason in the name of a TPM state that moved away, between its renaming and its deletion.
+REMOVED = "removed"
 
 
 def prove(survey: Survey, request: Request) -> tuple[Any, dict[str, Any]]:
@@ -63,15 +67,25 @@ def source_leftovers(survey: Survey) -> list[dict[str, str]]:
     (both seen on 9.0.0, live and peer to peer with "undefine source").
     """
     machine = survey.machine
-    if machine is None or not survey.source_is_local:
+    if machine is None:
         return []
     found = []
-    if machine.nvram and survey.nvram is not None and survey.nvram.shared is False and os.path.exists(machine.nvram):
+    if machine.nvram and only_here(survey, survey.nvram) and os.path.exists(machine.nvram):
         found.append({"kind": "nvram", "path": machine.nvram})
     state = machine.tpm_state
-    if state and survey.tpm_state is not None and survey.tpm_state.shared is False and os.path.exists(state.path):
+    if state and only_here(survey, survey.tpm_state) and (os.path.exists(state.path) or _half_removed(TpmState(state))):
         found.append({"kind": "tpm_state", "path": state.path})
     return found
+
+
+def only_here(survey: Survey, sharing: Optional[Sharing]) -> bool:
+    """Whether the source's files can be seen, and were proven not to be the destination's as well."""
+    return survey.source_is_local and sharing is not None and sharing.shared is False
+
+
+def _half_removed(state: TpmState) -> bool:
+    """A run that cleaned was killed between renaming the state and deleting it."""
+    return any(copy.reason == REMOVED for copy in state.aside_copies())
 
 
 def after_failure(survey: Survey, request: Request, destinations: Destinations) -> dict[str, Any]:

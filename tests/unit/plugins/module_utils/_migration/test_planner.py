@@ -475,6 +475,35 @@ def test_clean_source_keeps_nvram_when_sharing_is_unknown(pair):
     assert os.path.exists(pair.nvram)
 
 
+def test_clean_source_keeps_what_resets_set_aside_and_tells_it(pair):
+    nvram_copy = pair.nvram + ".before-reset-1"
+    tpm_copy = os.path.dirname(pair.tpm_directory) + ".trustedvm-reset-20260101T000000000000Z"
+    os.mkdir(tpm_copy)
+    with open(nvram_copy, "wb") as stream:
+        stream.write(b"before the reset")
+    change = plan(pair, clean_source=True)
+    change.apply()
+    result = change.result()
+    assert kinds(result["source_removed"]) == ["nvram", "tpm_state", "secret"]
+    assert [(one["kind"], one["path"]) for one in result["source_leftovers"]] == [
+        ("nvram_copy", nvram_copy),
+        ("tpm_state_copy", tpm_copy),
+    ]
+    assert os.path.exists(nvram_copy) and os.path.exists(tpm_copy)
+    assert not os.path.exists(pair.nvram) and not os.path.exists(pair.tpm_directory)
+    assert not plan(pair, vm=VM_UUID, clean_source=True).changed, "what is kept on purpose is no change"
+
+
+def test_clean_source_finishes_a_removal_that_was_killed(pair):
+    plan(pair).apply()
+    moved = os.path.dirname(pair.tpm_directory)
+    os.rename(moved, moved + ".trustedvm-removed-20260101T000000000000Z")
+    change = plan(pair, vm=VM_UUID, clean_source=True)
+    change.apply()
+    assert "tpm_state" in kinds(change.result()["source_removed"])
+    assert os.listdir(os.path.dirname(moved)) == []
+
+
 def test_clean_source_keeps_a_secret_that_another_vm_uses(pair):
     pair.source.add(FakeDomain(pair.source, domain_xml("/elsewhere", "web2", OTHER_UUID)))
     change = plan(pair, clean_source=True)
