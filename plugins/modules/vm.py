@@ -730,8 +730,8 @@ results:
         - Of the storage, V(nvram_missing), V(nvram_wrong_size), V(nvram_wrong_format), V(nvram_unreadable), V(nvram_not_a_file), V(nvram_in_use),
           V(nvram_elsewhere), V(nvram_exists), V(nvram_storage_unsuitable), V(nvram_template_missing), V(disk_missing), V(disk_wrong_format),
           V(disk_in_use), V(disk_create_failed), V(qemu_img_missing), V(storage_pool_not_found).
-        - Of a start, V(secret_missing), V(tpm_state_missing), V(tpm_state_encrypted), V(tpm_state_not_encrypted), V(tpm_state_damaged),
-          V(tpm_start_failed), V(vm_start_failed), V(vm_migrated_away), V(vm_crashed), V(vm_busy).
+        - Of a start, V(secret_missing), V(tpm_state_missing), V(key_does_not_open_tpm_state), V(tpm_state_encrypted), V(tpm_state_not_encrypted),
+          V(tpm_state_damaged), V(tpm_start_failed), V(vm_start_failed), V(vm_migrated_away), V(vm_crashed), V(vm_busy).
         - Of a stop or removal, V(stop_timeout), V(vm_running), V(managed_save_exists), V(tpm_state_would_be_lost), V(tpm_state_in_use).
         - Of any item, V(libvirt_error), V(host_file_error), V(internal_error).
       returned: failure

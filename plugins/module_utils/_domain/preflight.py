@@ -6,7 +6,7 @@ from __future__ import annotations
 """What has to be right before a VM is started; each check changes nothing and says what to do."""
 
 import os
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
@@ -28,13 +28,19 @@ def tpm_state_of(paths: Optional[HostPaths], uuid: str, spec: Optional[TpmSpec])
 
 
 def require_tpm_state(
-    state: Optional[TpmState], spec: Optional[TpmSpec], marks: Marks, expected: bool
+    state: Optional[TpmState],
+    spec: Optional[TpmSpec],
+    marks: Marks,
+    expected: bool,
+    held: Callable[[str], Optional[bytes]],
 ) -> None:
     """libvirt makes a new TPM without a word where the state is missing.
 
     Args:
         expected: the VM is known to have run, wherever. A reset since then excuses it, but never the mark,
             which a reset takes away and a start sets.
+        held: tells the value of the secret with this UUID, None where it is not known. Asked because
+            libvirt says of a wrong key only what it also says of a damaged state.
 
     Raises:
         TrustedVMError: ``tpm_state_missing``, and those of ``check_state``.
@@ -42,7 +48,8 @@ def require_tpm_state(
     if state is None or spec is None:
         return
     if state.status() == PRESENT:
-        check_state(state, spec.secret_uuid is not None, None)
+        passphrase = None if spec.secret_uuid is None else held(spec.secret_uuid)
+        check_state(state, spec.secret_uuid is not None, passphrase)
         return
     if marks.tpm_state or (expected and not marks.tpm_reset):
         raise TrustedVMError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Mapping, Optional
 from .._core.change import Change, Step
 from .._core.domains import Entry, definition
 from .._core.errors import TrustedVMError
+from .._secret.held import held_value
 from .._tpm.device import read_tpm
 from .._tpm.state_dir import PRESENT
 from . import preflight
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 # What a check mode run may have to take as there, because an earlier task of the play makes it.
 _PREPARED_CODES = (
     "secret_missing",
+    "key_does_not_open_tpm_state",
     "disk_missing",
     "disk_create_failed",
     "nvram_missing",
@@ -139,7 +141,8 @@ class VmPlan:
     def _preflight(self, new_disks: list[DiskSpec]) -> None:
         tree, local = self.draft.tree, self.p.paths is not None
         expected = self.item["expect_state"] is True
-        self._tolerate(lambda: preflight.require_tpm_state(self.tpm_state, self.tpm, self.marks, expected))
+        held = partial(held_value, self.p.connection, paths=self.p.paths)
+        self._tolerate(lambda: preflight.require_tpm_state(self.tpm_state, self.tpm, self.marks, expected, held))
         self._tolerate(lambda: preflight.require_secrets(self.p.connection, tree))
         if local:
             preflight.require_loader(tree)

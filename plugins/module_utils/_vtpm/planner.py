@@ -9,13 +9,11 @@ import copy
 from typing import Any, Mapping, Optional
 
 from .._core.change import Change, Step
-from .._core.deps import libvirt
 from .._core.domains import DomainIndex, as_uuid, definition, definition_text
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
 from .._domain.metadata import Marks, read_marks
-from .._secret.index import read_definition
-from .._secret.value import stored_value
+from .._secret.held import held_value
 from .._tpm import key_check
 from .._tpm.device import TpmSpec, apply_tpm, read_tpm, remove_tpm
 from .._tpm.removal import StateRemoval, holds_something
@@ -106,21 +104,11 @@ class VtpmPlanner:
             return key_check.NOT_CHECKED
         passphrase = wanted.value
         if passphrase is None and target.secret_uuid is not None and state.status() == PRESENT:
-            passphrase = self._passphrase_of(target.secret_uuid)
+            passphrase = held_value(self._connection, target.secret_uuid, self._paths)
         tpm_state = key_check.check_state(state, target.secret_uuid is not None, passphrase)
         if tpm_state == key_check.NONE and wanted.require_state and not marks.tpm_reset:
             raise refusals.state_missing(state)
         return tpm_state
-
-    def _passphrase_of(self, secret_uuid: str) -> Optional[bytes]:
-        """The value of a secret that this host holds, where it can be known."""
-        try:
-            secret = self._connection.secretLookupByUUIDString(secret_uuid)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() in (libvirt.VIR_ERR_NO_SECRET, libvirt.VIR_ERR_NO_SUPPORT):
-                return None
-            raise
-        return stored_value(secret, read_definition(secret), self._paths).data
 
     def _define(self, xml: Any) -> None:
         self._connection.defineXML(definition_text(xml))

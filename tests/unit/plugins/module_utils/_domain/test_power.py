@@ -214,8 +214,21 @@ def test_failed_start_puts_the_old_definition_back(host):
     assert host.described()["memory_mib"] == 48
 
 
-def test_wrong_key_is_told_apart(stopped):
-    stopped.daemon.secretLookupByUUIDString(SECRET).setValue(b"b3RoZXI=")
+@pytest.mark.parametrize("private", ["yes", "no"])
+def test_wrong_key_on_the_host_is_told_before_the_start(stopped, private):
+    stopped.daemon.secretLookupByUUIDString(SECRET).undefine()
+    secret = stopped.daemon.secretDefineXML("<secret private='%s'><uuid>%s</uuid></secret>" % (private, SECRET))
+    secret.setValue(b"b3RoZXI=")
+    error = stopped.refused(state="running")
+    assert error.code == "key_does_not_open_tpm_state" and "b3RoZXI=" not in str(error)
+    secret.setValue(b"c2VjcmV0")
+    stopped.run(state="running")
+
+
+def test_wrong_key_that_nobody_can_read_is_told_apart(stopped):
+    stopped.daemon.secretLookupByUUIDString(SECRET).undefine()
+    ephemeral = "<secret private='yes' ephemeral='yes'><uuid>%s</uuid></secret>" % SECRET
+    stopped.daemon.secretDefineXML(ephemeral).setValue(b"b3RoZXI=")
     error = stopped.refused(state="running")
     assert error.code == "tpm_start_failed" and "not the key of the TPM state" in str(error)
     assert "0x101" in str(error), "libvirt's own words are kept"
