@@ -93,10 +93,25 @@ attributes:
     support: none
 """
 
-    # Of host-side modules whose arguments can carry a key.
+    # Of host-side modules whose arguments can carry a key. To be named before HOST, whose action group it replaces.
     KEY_CARRIER = r"""
-options: {}
+options:
+  registry_url:
+    description:
+      - Where O(resource_key) is looked up, as in M(trustedvm.libvirt.resource_key). Used on the controller, not sent to the host.
+    type: str
+  state_directory:
+    description:
+      - Where the default registry and key rings are, as in M(trustedvm.libvirt.resource_key). Used on the controller, not sent to the host.
+    type: path
 attributes:
+  action_group:
+    description: Use C(group/trustedvm.libvirt.libvirt) or C(group/trustedvm.libvirt.controller) in C(module_defaults) to set defaults for this module.
+    support: full
+    details: The second one is for O(registry_url) and O(state_directory), and holds the modules that work on the controller's records too.
+    membership:
+      - trustedvm.libvirt.libvirt
+      - trustedvm.libvirt.controller
   action:
     description: Indicates that this has a corresponding action plugin so that parts of it run on the controller.
     support: full

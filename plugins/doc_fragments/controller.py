@@ -14,8 +14,9 @@ options:
       - The registry, as an SQLAlchemy URL for SQLite (V(sqlite:////absolute/path)) or PostgreSQL (V(postgresql://user@host/database)).
       - Without it, the variable C(trustedvm_registry_url), then the environment variable E(TRUSTEDVM_REGISTRY_URL), then a file
         C(registry.sqlite) in the O(state_directory).
-      - A password is better kept out of it, in C(~/.pgpass) for example. Messages and the arguments in results never show one. A literal
-        URL in a play is shown as it stands by callback plugins that print a task before it runs. Use the variable or the environment for it.
+      - A password is better kept out of it, in C(~/.pgpass) for example. Messages and the arguments in results never show one. Callback
+        plugins that print a task before it runs show what stands in the play, so a URL with a password belongs into the variable or the
+        environment and not into the play.
     type: str
   state_directory:
     description:

@@ -20,8 +20,8 @@ author:
 extends_documentation_fragment:
   - trustedvm.libvirt.attributes
   - trustedvm.libvirt.attributes.state_module
-  - trustedvm.libvirt.attributes.host
   - trustedvm.libvirt.attributes.key_carrier
+  - trustedvm.libvirt.attributes.host
   - trustedvm.libvirt.libvirt
 options:
   secrets:
@@ -278,6 +278,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.ansible_glue import (
     CONNECTION_OPTIONS,
+    KEY_CARRIER_OPTIONS,
     ItemSpec,
     run_converger,
 )
@@ -300,7 +301,7 @@ SPEC = ItemSpec(
         "in_use": {"type": "str", "choices": ["refuse", "keep", "remove"], "default": "refuse"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     },
-    extra=CONNECTION_OPTIONS,
+    extra={**CONNECTION_OPTIONS, **KEY_CARRIER_OPTIONS},
 )
 
 

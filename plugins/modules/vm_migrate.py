@@ -21,8 +21,8 @@ extends_documentation_fragment:
   - trustedvm.libvirt.libvirt
   - trustedvm.libvirt.attributes
   - trustedvm.libvirt.attributes.state_module
-  - trustedvm.libvirt.attributes.host
   - trustedvm.libvirt.attributes.key_carrier
+  - trustedvm.libvirt.attributes.host
 options:
   vm:
     description:
@@ -441,7 +441,7 @@ from typing import Any, Callable
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ..module_utils._core.ansible_glue import CONNECTION_OPTIONS, ItemSpec, run_converger
+from ..module_utils._core.ansible_glue import CONNECTION_OPTIONS, KEY_CARRIER_OPTIONS, ItemSpec, run_converger
 from ..module_utils._core.change import Change
 from ..module_utils._core.runner import Item
 from ..module_utils._migration.destination import Destinations
@@ -473,7 +473,7 @@ SPEC = ItemSpec(
         "provided_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
         "tpm_state_sharing": {"type": "str", "choices": ["detect", "local", "shared"], "default": "detect"},
     },
-    extra=CONNECTION_OPTIONS,
+    extra={**CONNECTION_OPTIONS, **KEY_CARRIER_OPTIONS},
 )
 
 

@@ -17,8 +17,8 @@ author:
 extends_documentation_fragment:
   - trustedvm.libvirt.attributes
   - trustedvm.libvirt.attributes.info_module
-  - trustedvm.libvirt.attributes.host
   - trustedvm.libvirt.attributes.key_carrier
+  - trustedvm.libvirt.attributes.host
   - trustedvm.libvirt.libvirt
 options:
   vms:
@@ -172,6 +172,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.ansible_glue import (
     CONNECTION_OPTIONS,
+    KEY_CARRIER_OPTIONS,
     run_info,
 )
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._vtpm.info import read_all
@@ -190,6 +191,7 @@ def main():
             **ITEM,
             "vms": {"type": "list", "elements": "dict", "options": in_list},
             **CONNECTION_OPTIONS,
+            **KEY_CARRIER_OPTIONS,
         },
         mutually_exclusive=[("vm", "vms"), ("value", "vms"), ("resource_key", "vms")],
         required_by={"value": "vm", "resource_key": "vm"},

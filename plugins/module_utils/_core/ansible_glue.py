@@ -15,6 +15,12 @@ from .runner import Item, Outcome, converge_items, failure_of, refuse_duplicates
 
 CONNECTION_OPTIONS: dict[str, Any] = {"uri": {"type": "str", "default": "qemu:///system"}}
 
+# Of modules whose action looks up keys: it takes these out of the arguments. They mean nothing on a host.
+KEY_CARRIER_OPTIONS: dict[str, Any] = {
+    "registry_url": {"type": "str", "no_log": True},
+    "state_directory": {"type": "path"},
+}
+
 
 @dataclass(frozen=True)
 class ItemSpec:

@@ -16,8 +16,9 @@ from .._key_providers.loader import open_provider
 from .._records.runner import Item, Planner, converge
 from .._registry.engine import Registry, Session, open_registry
 from .._registry.records import KeyProviderRecord
+from .hidden import take
 from .items import ItemSpec
-from .settings import Settings, resolve_settings, take_registry_url
+from .settings import Settings, resolve_settings
 
 
 def plain(value: Any) -> Any:
@@ -47,7 +48,7 @@ class ControllerAction(ActionBase):
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         try:
-            url = take_registry_url(self._task.args)
+            url = take(self._task.args, "registry_url")
             params = {**self._params(), "registry_url": url}
             self._settings = resolve_settings(params, task_vars or {}, self._templar.template)
             result.update(self.work(params))

@@ -13,6 +13,7 @@ from typing import Any, Mapping, Optional, Sequence
 from .._core.errors import ControllerError
 from .._core.key_material import KeyMaterial
 from .._records.key_request import KeyRequest, parse_request
+from .hidden import reveal
 
 SECRET_OPTIONS = ("resource_key", "value")
 
@@ -96,7 +97,7 @@ def _merged(top: Any, own: Any, value: Any) -> Any:
 
 def _slots(index: Optional[int], value: Any, request: Any) -> list[Slot]:
     if request is None:
-        return [] if value is None else [Slot(index, value=value)]
+        return [] if value is None else [Slot(index, value=reveal(value))]
     if value is not None:
         problem = ControllerError(
             "value_and_resource_key",

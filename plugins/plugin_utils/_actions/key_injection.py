@@ -32,7 +32,8 @@ from .._records.runner import Outcome, failed_result
 from .._registry.engine import open_registry
 from .._registry.records import KeyProviderRecord
 from .cargo import Slot, load, scrub, unload
-from .settings import resolve_settings, take_registry_url
+from .hidden import hide_values, take
+from .settings import resolve_settings
 
 # What check mode may find missing because an earlier task of the play only predicted it.
 NOT_YET_THERE = ("resource_key_missing", "vm_unknown")
@@ -65,8 +66,9 @@ class KeyCarryingAction(ActionBase):
 
     def run(self, tmp: Optional[str] = None, task_vars: Optional[dict[str, Any]] = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        url = take_registry_url(self._task.args)
+        url = take(self._task.args, "registry_url")
         self._options = {"registry_url": url, "state_directory": self._task.args.get("state_directory")}
+        hide_values(self._task.args, self.ITEMS)
         arguments = {name: value for name, value in self._task.args.items() if name not in CONTROLLER_SIDE}
         public, slots = unload(arguments, self.ITEMS)
         try:

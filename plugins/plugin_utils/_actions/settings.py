@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, MutableMapping, Optional
+from typing import Any, Callable, Mapping, Optional
 
 STATE_DIRECTORY_VARIABLE = "trustedvm_state_directory"
 STATE_DIRECTORY_ENVIRONMENT = "TRUSTEDVM_STATE_DIRECTORY"
@@ -14,8 +14,6 @@ REGISTRY_VARIABLE = "trustedvm_registry_url"
 REGISTRY_ENVIRONMENT = "TRUSTEDVM_REGISTRY_URL"
 PASSPHRASE_VARIABLE = "trustedvm_key_ring_passphrase"
 PASSPHRASE_ENVIRONMENT = "TRUSTEDVM_KEY_RING_PASSPHRASE"
-
-HIDDEN = "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
 
 Template = Callable[[Any], Any]
 
@@ -29,35 +27,6 @@ class Settings:
     passphrase: Optional[str] = field(repr=False, default=None)
     # The home directory, if the state directory is below it because nobody chose another place.
     home: Optional[str] = None
-
-
-class HiddenText(str):
-    """A task's argument that reads as Ansible's mark of hidden values.
-
-    Ansible hides what ``no_log`` names in the results of modules, not in the arguments of the task, which go to
-    callback plugins and into ``ansible_failed_task``. It asks for the arguments again when it retries the task.
-    """
-
-    hidden: str
-
-    def __new__(cls, hidden: str) -> HiddenText:
-        text = super().__new__(cls, HIDDEN)
-        text.hidden = hidden
-        return text
-
-    def __reduce__(self) -> Any:
-        return str, (HIDDEN,)
-
-
-def take_registry_url(arguments: MutableMapping[str, Any]) -> Optional[str]:
-    """The task's ``registry_url``, which may hold a password; from then on nobody else reads it in the arguments."""
-    url = arguments.get("registry_url")
-    if not url:
-        return None
-    if not isinstance(url, HiddenText):
-        url = HiddenText(str(url))
-        arguments["registry_url"] = url
-    return url.hidden
 
 
 def resolve_settings(

@@ -74,6 +74,19 @@ OWN_WAY = """
         return ActionBase._configure_module(self, *args, **kwargs)
 """
 
+# As if Ansible made a file of the module all the same: with the payload's bytes, or from a file on the controller.
+WITH_FILES = """
+    def _is_pipelining_enabled(self, *args, **kwargs):
+        return False
+"""
+
+FROM_A_FILE = WITH_FILES + """
+    def _transfer_data(self, *args, **kwargs):
+        from ansible.plugins.action import ActionBase
+
+        return ActionBase._transfer_data(self, *args, **kwargs)
+"""
+
 # Sees what every callback plugin sees: results, and the task's arguments.
 KEEPER = '''
 import json, os
@@ -159,7 +172,7 @@ class Playground:
         """Each task is the name of a result and a task; all run, whatever fails."""
         steps = []
         for name, task in tasks:
-            steps.append({**task, "name": name, "ignore_errors": True})
+            steps.append({"ignore_errors": True, **task, "name": name})
         (self.directory / "results").unlink(missing_ok=True)
         book = [{"hosts": "all", "gather_facts": False, "tasks": steps, **(play or {})}]
         (self.directory / "play.yml").write_text(json.dumps(book), encoding="utf-8")
@@ -258,16 +271,25 @@ def test_the_search_for_leaks_finds_one(playground):
 
 
 def test_a_value_of_the_plays_own_goes_over_standard_input_too(playground):
-    """The host-side modules stand alone: `value` without registry. It is in no file on the host either."""
-    value = playground.keys[0].secret_value()
+    """The host-side modules stand alone: `value` without registry. It is in no file on the host either, and not in
+    the arguments that callback plugins and `ansible_failed_task` get."""
+    given = {"name": "a", "value": "{{ lookup('env', 'GIVEN') }}"}
+    shown = {"name": "shown", "ansible.builtin.debug": {"var": "ansible_failed_task"}}
     run = playground.run(
-        ("one", probe(name="a", value="{{ lookup('env', 'GIVEN') }}")),
-        ("async", {**probe(name="a", value="{{ lookup('env', 'GIVEN') }}"), "async": 10, "poll": 1}),
-        environment={"GIVEN": value, "ANSIBLE_KEEP_REMOTE_FILES": "1"},
+        ("one", probe(**given)),
+        ("many", probe(secrets="{{ variable }}")),
+        ("variable", {"ansible.builtin.assert": {"that": "variable[0].value | b64decode | b64decode | length > 0"}}),
+        ("retried", {**probe(**given), "until": "false", "retries": 2, "delay": 0}),
+        ("async", {"block": [{**probe(**given), "name": "async", "async": 10, "poll": 1}], "rescue": [shown], "ignore_errors": False}),
+        environment={"GIVEN": playground.keys[0].secret_value(), "ANSIBLE_KEEP_REMOTE_FILES": "1", "ANSIBLE_DEBUG": "1"},
+        play={"vars": {"variable": [{"name": "b"}, given][::-1]}},
     )
-    assert run.results["one"]["digest"] == digest(playground.keys[0])
+    arrived = digest(playground.keys[0])
+    assert run.results["one"]["digest"] == run.results["retried"]["digest"] == arrived
+    assert run.results["many"]["digests"] == [arrived, None] and not run.results["variable"].get("failed")
     assert run.results["async"]["error_code"] == "key_needs_pipelining"
-    assert [place for place in run.leaks(playground.keys) if place.startswith(str(playground.directory / "tmp"))] == []
+    assert run.results["shown"]["ansible_failed_task"]["args"]["value"] == "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    assert run.leaks(playground.keys) == []
 
 
 def test_a_module_that_dies_with_the_key_on_its_lips(playground):
@@ -289,6 +311,104 @@ def test_where_a_file_would_be_needed_the_call_is_refused(playground):
         assert run.results[name]["error_code"] == "key_needs_pipelining"
         assert found in run.results[name]["msg"]
     assert list(playground.directory.rglob("AnsiballZ_probe*")) == []
+
+
+@pytest.mark.parametrize("own_way", [WITH_FILES, FROM_A_FILE], ids=["data", "file"])
+def test_a_core_that_makes_a_file_of_the_module_does_not_get_it_to_the_host(playground, own_way):
+    """Should an ansible-core not ask, or not heed the answer: nothing is written while a key is aboard."""
+    (playground.directory / "action_plugins" / "probe.py").write_text(ACTION + own_way, encoding="utf-8")
+    run = playground.run(
+        ("key", probe(name="a", resource_key=REQUEST)),
+        ("value", probe(name="a", value="{{ lookup('env', 'GIVEN') }}")),
+        ("none", probe(name="a")),
+        environment={"ANSIBLE_KEEP_REMOTE_FILES": "1", "GIVEN": playground.keys[1].secret_value()},
+    )
+    for name in ("key", "value"):
+        assert run.results[name]["error_code"] == "key_needs_pipelining", run.results[name]
+    assert run.results["none"]["digest"] is None and "error_code" not in run.results["none"]
+    assert run.leaks(playground.keys) == []
+    # The one of the call without a key, which shows that the others would have been here.
+    assert len(list(playground.directory.rglob("AnsiballZ_probe*"))) == 1
+
+
+CARRIERS = {
+    "libvirt_secret": {"usage": "trustedvm:vtpm:" + VM},
+    "vtpm": {"vm": VM},
+    "vtpm_info": {"vm": VM},
+    "vm_migrate": {"vm": VM, "destination_host": "hv2"},
+}
+
+
+def elsewhere(playground):
+    """The registry is not where the environment says."""
+    return {"TRUSTEDVM_STATE_DIRECTORY": str(playground.directory / "another"), "TRUSTEDVM_REGISTRY_URL": "sqlite:///%s/another.sqlite" % playground.directory}
+
+
+def test_the_task_says_where_its_keys_are_and_the_host_is_not_told(playground):
+    """The probe's argument spec has neither option: it would fail if it got them."""
+    away = playground.run(("away", probe(name="a", resource_key=REQUEST)), environment=elsewhere(playground))
+    assert away.results["away"]["error_code"] == "resource_key_missing"
+    places = {"state_directory": str(playground.state), "registry_url": playground.url}
+    ring = probe(name="a", resource_key=REQUEST, state_directory=places["state_directory"])
+    run = playground.run(
+        ("both", probe(name="a", resource_key=REQUEST, **places)),
+        ("templated", {**probe(name="a", resource_key=REQUEST, **{name: "{{ %s }}" % name for name in places}), "vars": places}),
+        ("in_a_list", probe(secrets=[{"name": "a", "resource_key": REQUEST}], **places)),
+        ("no_key", probe(name="a", **places)),
+        ("wins", {**ring, "vars": {"trustedvm_state_directory": "/nowhere"}}),
+        environment={"TRUSTEDVM_STATE_DIRECTORY": elsewhere(playground)["TRUSTEDVM_STATE_DIRECTORY"]},
+    )
+    for name in ("both", "templated", "wins"):
+        assert run.results[name]["digest"] == digest(playground.keys[0]), name
+    assert run.results["in_a_list"]["digests"] == [digest(playground.keys[0])]
+    assert run.results["no_key"]["digest"] is None and not run.results["no_key"].get("failed")
+
+
+def test_one_line_of_module_defaults_is_for_all_that_use_the_registry(playground):
+    """Each module that reads keys finds the registry that the others use: what is wrong with its ring is said."""
+    os.chmod(playground.state / "key-rings" / "native.json", 0o644)
+    tasks = [(name, {"trustedvm.libvirt." + name: {**options, "resource_key": REQUEST}}) for name, options in CARRIERS.items()]
+    tasks.append(("resource_key", {"trustedvm.libvirt.resource_key": {**REQUEST, "purpose": "rekey", "key_version": 2, "provider": "native"}}))
+    tasks.append(("key_provider", {"trustedvm.libvirt.key_provider": {"name": "native"}}))
+    defaults = {"group/trustedvm.libvirt.controller": {"registry_url": playground.url, "state_directory": str(playground.state)}}
+    run = playground.run(*tasks, environment=elsewhere(playground), play={"module_defaults": defaults})
+    codes = {name: result.get("error_code", result.get("msg")) for name, result in run.results.items()}
+    assert codes == dict.fromkeys(codes, "key_ring_insecure") and len(codes) == len(CARRIERS) + 2
+
+
+@pytest.mark.parametrize("of", ["an argument", "module_defaults"])
+def test_the_password_of_a_registry_is_in_no_result(playground, of):
+    """Nor in the arguments that callback plugins and ansible_failed_task show. The port answers nobody."""
+    url = {"registry_url": "{{ lookup('env', 'URL') }}"}
+    own = url if of == "an argument" else {}
+    tasks = [
+        ("info", {"trustedvm.libvirt.vm_record_info": own}),
+        ("record", {"trustedvm.libvirt.vm_record": {"name": "web1", **own}}),
+        ("invalid", {"trustedvm.libvirt.vm_record": {"name": "web1", "nonsense": True, **own}}),
+        ("vtpm", {"trustedvm.libvirt.vtpm": {"vm": VM, "resource_key": REQUEST, **own}}),
+        ("retried", {"trustedvm.libvirt.vm_record_info": own, "until": "false", "retries": 2, "delay": 0}),
+    ]
+    play = {"module_defaults": {"group/trustedvm.libvirt.controller": url}} if of == "module_defaults" else {}
+    rescue = [{"name": "shown", "ansible.builtin.debug": {"var": "ansible_failed_task.args"}}]
+    tasks = [(name, {"block": [{**task, "name": name}], "rescue": rescue, "ignore_errors": False}) for name, task in tasks]
+    tasks.append(("looped", {"trustedvm.libvirt.vm_record_info": own, "loop": [1, 2]}))
+    run = playground.run(
+        *tasks,
+        environment={
+            "URL": "postgresql://operator:open%20sesame@127.0.0.1:1/trustedvm?sslpassword=hunter2",
+            "ANSIBLE_DEBUG": "1",
+            "ANSIBLE_LOG_PATH": "log",
+            "ANSIBLE_DISPLAY_ARGS_TO_STDOUT": "1",
+        },
+        play=play,
+    )
+    codes = {name: result.get("error_code") for name, result in run.results.items() if name not in ("shown", "looped")}
+    assert codes == {**dict.fromkeys(codes, "registry_unavailable"), "invalid": "invalid_options"} and len(codes) == 5
+    assert [entry["error_code"] for entry in run.results["looped"]["results"]] == ["registry_unavailable"] * 2
+    assert run.results["shown"]["ansible_failed_task.args"]["registry_url"] == "VALUE_SPECIFIED_IN_NO_LOG_PARAMETER"
+    written = [path.read_text(encoding="utf-8", errors="replace") for path in playground.directory.rglob("*") if path.is_file()]
+    for secret in ("open%20sesame", "open sesame", "hunter2"):
+        assert not [text for text in (run.output, *written) if secret in text]
 
 
 def test_a_call_without_a_key_is_as_ever(playground):

@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import base64
+import copy
+import json
+import pickle
 
 import pytest
 
 pytest.importorskip("sqlalchemy")
 
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._actions.cargo import load, scrub, unload
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._actions.hidden import MARK, hide_values, take
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._actions.settings import resolve_settings
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._core.key_material import KeyMaterial
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.key_request import KeyRequest
@@ -55,6 +59,51 @@ def test_defaults_follow_the_xdg_specification(monkeypatch):
 def test_settings_do_not_show_what_is_secret():
     settings = resolve({"registry_url": "postgresql://u:s3cret@h/d"}, {"trustedvm_key_ring_passphrase": "correct horse"})
     assert "s3cret" not in repr(settings) and "correct horse" not in repr(settings)
+
+
+def test_the_home_directory_is_named_only_where_nobody_chose_another_place(monkeypatch, tmp_path):
+    home = tmp_path / "home"
+    (home / ".local").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    assert resolve().home == str(home)
+    assert resolve(environment={"XDG_STATE_HOME": str(home / "state")}).home == str(home)
+    assert resolve(environment={"XDG_STATE_HOME": "/srv/state"}).home is None
+    for chosen in (
+        resolve({"state_directory": str(home / "here")}),
+        resolve(variables={"trustedvm_state_directory": str(home / "here")}),
+        resolve(environment={"TRUSTEDVM_STATE_DIRECTORY": str(home / "here")}),
+    ):
+        assert chosen.home is None
+    # A volume that is linked into the home directory stays when the rest goes.
+    (tmp_path / "volume").mkdir()
+    (home / ".local" / "state").symlink_to(tmp_path / "volume")
+    assert resolve().home is None
+
+
+def test_a_secret_argument_is_read_once_and_again_by_its_action_only():
+    """Again, because Ansible retries a task with the arguments that it has."""
+    arguments = {"registry_url": "postgresql://u:s3cret@h/d", "name": "web1", "none": None}
+    for _attempt in range(2):
+        assert take(arguments, "registry_url") == "postgresql://u:s3cret@h/d"
+        assert arguments == {"registry_url": MARK, "name": "web1", "none": None}
+    assert take(arguments, "none") is None and take(arguments, "missing") is None
+    for text in (repr(arguments), str(arguments), json.dumps(arguments), "%(registry_url)s" % arguments):
+        assert "s3cret" not in text
+    for copied in (pickle.loads(pickle.dumps(arguments)), copy.deepcopy(arguments)):
+        assert type(copied["registry_url"]) is str and copied["registry_url"] == MARK
+
+
+def test_hidden_values_arrive_and_the_variable_that_they_came_from_stays():
+    variable = [{"name": "a", "value": "dg=="}, {"name": "b"}, {"name": "c", "value": ""}, "nonsense"]
+    arguments = {"value": "dw==", "secrets": variable}
+    for _attempt in range(2):
+        hide_values(arguments, "secrets")
+        assert (arguments["value"], arguments["secrets"][0]["value"], arguments["secrets"][1:]) == (MARK, MARK, variable[1:])
+        assert variable[0]["value"] == "dg=="
+    _public, slots = unload({"secrets": arguments["secrets"]}, "secrets")
+    assert [(slot.index, slot.value) for slot in slots] == [(0, "dg=="), (2, "")]
+    assert [type(slot.value) for slot in slots] == [str, str]
+    assert unload({"value": arguments["value"]}, "secrets")[1][0].value == "dw=="
 
 
 def test_a_single_item_loses_its_request_and_gets_a_value():
