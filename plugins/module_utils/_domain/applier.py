@@ -5,7 +5,7 @@ from __future__ import annotations
 
 """Carries out a VM's plan step by step, and remembers what it made so that a failure can undo it."""
 
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 from .._core.connection import libvirt_message
 from .._core.deps import libvirt
@@ -47,11 +47,10 @@ class Applier:
         self._tpm_state = tpm_state
         self._had_tpm_state = True
         self._uuid: str = draft.tree.findtext("uuid")
-        self._made_disks: list[DiskSpec] = []
-        self._made_nvram: Optional[str] = None
         self._old_xml: Optional[str] = None
-        self._defined = False
         self._found_nvram = False
+        # How each step is taken back, in the order in which they were done.
+        self._undo: list[Callable[[], Any]] = []
 
     @property
     def domain(self) -> Any:
@@ -62,12 +61,17 @@ class Applier:
 
     def create_disk(self, spec: DiskSpec) -> None:
         self._p.disks.create(spec)
-        self._made_disks.append(spec)
+        self._undo.append(lambda: self._p.disks.remove(read_back(spec)))
 
     def nvram(self, decision: Decision) -> None:
+        backend, path = self._p.guard.backend, decision.path
+        # What is rebuilt was never used, so it is small.
+        before = backend.read(path) if decision.action == "rebuild" else None
         self._p.guard.carry_out(decision)
-        if decision.action == "create":
-            self._made_nvram = decision.path
+        if before is not None:
+            self._undo.append(lambda: backend.replace(path, before, keep_copy=False))
+        else:
+            self._undo.append(lambda: backend.remove(path))
 
     def define(self) -> None:
         """Define, for an existing VM on top of its definition with passwords, which reads leave out."""
@@ -81,7 +85,7 @@ class Applier:
             self._p.connection.defineXMLFlags(definition_text(tree), flags)
         except libvirt.libvirtError as error:
             raise _definition_refused(error) from error
-        self._defined = True
+        self._undo.append(self._undefine)
         self._found_nvram = self._has_nvram_file()
         self._had_tpm_state = self._tpm_state is None or self._tpm_state.status() != ABSENT
         self._entry = self._p.inventory.refresh(self._uuid)
@@ -94,7 +98,9 @@ class Applier:
         return nvram is not None and nvram.path is not None and self._p.guard.backend.probe(nvram.path).exists
 
     def set_autostart(self) -> None:
+        before = self.domain.autostart()
         self.domain.setAutostart(1 if self._spec.autostart else 0)
+        self._undo.append(lambda: self.domain.setAutostart(before))
 
     def stop(self, policy: lifecycle.StopPolicy) -> None:
         self._p.ask_all_to_stop()
@@ -121,18 +127,24 @@ class Applier:
             pass
 
     def undo(self) -> None:
-        """Put back what the steps made; a VM that was made here never ran, so nothing of it is lost."""
-        if self._defined and self._old_xml is not None:
+        """Put back what the steps made, all that can be; the first failure is told at the end."""
+        failure: Optional[Exception] = None
+        while self._undo:
+            try:
+                self._undo.pop()()
+            except Exception as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    def _undefine(self) -> None:
+        """The old definition; a VM that was made here never ran, so nothing of it is lost."""
+        if self._old_xml is not None:
             self._p.connection.defineXML(self._old_xml)
-        elif self._defined:
+        else:
             domain = self.domain
             undefine(self._p.connection, domain, definition(domain), self._found_nvram, self._had_tpm_state)
-        if self._made_nvram is not None:
-            self._p.guard.backend.remove(self._made_nvram)
-        for spec in self._made_disks:
-            self._p.disks.remove(read_back(spec))
-        if self._defined:
-            self._p.inventory.refresh(self._uuid)
+        self._p.inventory.refresh(self._uuid)
 
 
 def _definition_refused(error: Any) -> TrustedVMError:
