@@ -14,7 +14,7 @@ from .._core.host_paths import HostPaths
 from .._secret.uses import secrets_used_by
 from .._tpm.device import EMULATOR, TpmSpec
 from .._tpm.key_check import check_state
-from .._tpm.state_dir import PRESENT, TpmState, locate
+from .._tpm.state_dir import EMPTY, PRESENT, TpmState, locate
 from .description import disks_of, loader_of
 from .disks import DiskStore, disk_missing, require_format
 from .metadata import Marks
@@ -43,7 +43,7 @@ def require_tpm_state(
             libvirt says of a wrong key only what it also says of a damaged state.
 
     Raises:
-        TrustedVMError: ``tpm_state_missing``, and those of ``check_state``.
+        TrustedVMError: ``tpm_state_missing``, ``tpm_state_damaged``, and those of ``check_state``.
     """
     if state is None or spec is None:
         return
@@ -58,6 +58,14 @@ def require_tpm_state(
             found="no state at %s" % state.location.state_file,
             hint="See whether its storage is mounted, restore the state from a backup or a former host, or give it up "
             "with vtpm state=reset and accept_data_loss=true",
+        )
+    if state.status() == EMPTY and not state.has_only_leftovers():
+        raise TrustedVMError(
+            "tpm_state_damaged",
+            "There are files in the place of the VM's TPM state, and none of them is a TPM state",
+            found="%s at %s" % (", ".join(state.names()), state.location.path),
+            wanted="a complete swtpm state, or nothing",
+            hint="Restore the state from a backup, or give it up with vtpm state=reset and accept_data_loss=true",
         )
 
 

@@ -13,7 +13,8 @@ from .._core.domains import Entry, definition
 from .._core.errors import TrustedVMError
 from .._secret.held import held_value
 from .._tpm.device import read_tpm
-from .._tpm.state_dir import PRESENT
+from .._tpm.removal import StateRemoval
+from .._tpm.state_dir import EMPTY, PRESENT
 from . import preflight
 from .applier import Applier
 from .definition_plan import Draft
@@ -74,6 +75,9 @@ class VmPlan:
         steps = self._definition_steps(applier, new_disks, nvram)
         if stops:
             steps.append(self._stop_step(applier))
+        if way_up == "start" and self.tpm_state is not None and self.tpm_state.status() == EMPTY:
+            removal = StateRemoval(self.tpm_state, "start")
+            steps.append(Step("remove empty TPM state directory", removal.remove_leftovers))
         if way_up is not None:
             steps.append(Step({"start": "start VM"}.get(way_up, way_up + " VM"), lambda: applier.bring_up(way_up)))
         marks_due = self._marks_due(way_up)

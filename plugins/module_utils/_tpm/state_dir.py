@@ -164,12 +164,14 @@ class TpmState:
 
     def has_only_leftovers(self) -> bool:
         """Whether an ``empty`` place holds nothing but a lock file, so that removing it loses nothing."""
-        if self.location.kind == "file":
-            return True
+        return self.location.kind == "file" or set(self.names()) <= {_LOCK_FILE}
+
+    def names(self) -> list[str]:
+        """The files in a directory store, sorted."""
         try:
-            return set(os.listdir(self.location.path)) <= {_LOCK_FILE}
+            return sorted(os.listdir(self.location.path))
         except FileNotFoundError:
-            return True
+            return []
 
 
 def read_stable(read: Callable[[], Optional[bytes]], tries: int = 20, pause: float = 0.02) -> Optional[bytes]:

@@ -17,6 +17,7 @@ from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.errors imp
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.runner import converge_items
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._domain.info import VmInspector
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._domain.metadata import Marks, read_marks, set_marks
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._nvram.backends.directory import DirectoryBackend
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._vtpm.planner import VtpmPlanner
 
 VM = "0d0b1bd2-5c3a-4e0f-9f3a-6d2f4f1f6b11"
@@ -206,12 +207,26 @@ def test_failed_first_start_takes_back_all_that_the_call_made(host):
     assert host.files() == [] and host.tpm_states() == [] and host.daemon.listAllDomains() == []
 
 
-def test_failed_start_puts_the_old_definition_back(host):
+def test_failed_start_puts_definition_autostart_and_volume_back(host):
     host.secret(value=None)
     host.run(nvram={"directory": host.root}, **BASE, **TPM)
-    with pytest.raises(TrustedVMError):
-        host.plan(state="running", memory=56).apply()
-    assert host.described()["memory_mib"] == 48
+    with open(nvram(host), "wb") as stream:
+        stream.write(b"\xff" * 4096)
+    item = host.item(state="running", memory=56, autostart=True)
+    (failed,) = converge_items([item], host.planner([item]), lambda item: {"name": item["name"]}, "host").results
+    assert (failed["error_code"], failed["changed"]) == ("secret_missing", False) and "undo_failed" not in failed
+    assert host.described()["memory_mib"] == 48 and not host.domain().autostart()
+    assert content(nvram(host)) == b"\xff" * 4096
+
+
+def test_what_could_not_be_undone_is_told_and_the_rest_is_undone(host, monkeypatch):
+    host.secret(value=None)
+    disk = os.path.join(host.root, "web1.qcow2")
+    monkeypatch.setattr(DirectoryBackend, "remove", lambda self, path: (_ for _ in ()).throw(OSError(30, "Read-only file system", path)))
+    item = host.item(state="running", **BASE, **TPM, disks=[{"path": disk, "size": "1M"}])
+    (failed,) = converge_items([item], host.planner([item]), lambda item: {"name": item["name"]}, "host").results
+    assert failed["changed"] and "Read-only file system" in failed["undo_failed"]
+    assert host.daemon.listAllDomains() == [] and not os.path.exists(disk) and len(host.files()) == 1
 
 
 @pytest.mark.parametrize("private", ["yes", "no"])
@@ -257,6 +272,27 @@ def test_disk_of_another_format_is_told_before_the_start(host):
     with open(path, "wb") as stream:
         stream.write(bytes(1024))
     assert host.refused(state="running", **PLAIN_BIOS, disks=[{"path": path}]).code == "disk_wrong_format"
+
+
+def test_tpm_is_not_made_in_an_empty_directory(host):
+    """libvirt 9.0 takes it for one that was set up, and the guest gets a TPM without an endorsement key."""
+    host.secret()
+    host.run(nvram={"directory": host.root}, **BASE, **TPM)
+    place = host.daemon.path("qemu", "swtpm", VM, "tpm2")
+    os.makedirs(place)
+    open(os.path.join(place, ".lock"), "w").close()
+    result = host.run(state="running")
+    assert result["steps"] == ["remove empty TPM state directory", "start VM"] and os.path.getsize(place + "/tpm2-00.permall") > 1000
+
+
+def test_files_that_are_no_tpm_state_are_not_removed(host):
+    host.secret()
+    host.run(nvram={"directory": host.root}, **BASE, **TPM)
+    place = host.daemon.path("qemu", "swtpm", VM, "tpm2")
+    os.makedirs(place)
+    open(os.path.join(place, "tpm2-00.permall"), "w").close()
+    error = host.refused(state="running")
+    assert error.code == "tpm_state_damaged" and "tpm2-00.permall" in str(error) and os.listdir(place)
 
 
 def test_missing_loader_is_told_before_the_start(host):
