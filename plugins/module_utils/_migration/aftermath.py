@@ -13,7 +13,7 @@ from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
 from .._domain.lifecycle import power_state
 from .._tpm.state_dir import TpmState
-from .destination import Destinations, unreachable, within
+from .destination import Destinations
 from .lookup import find_domain_by_uuid
 from .request import Request
 from .sharing import Sharing, exists_there
@@ -26,8 +26,11 @@ CLEANUP_SECONDS = 3.0
 REMOVED = "removed"
 
 
-def prove(survey: Survey, request: Request) -> tuple[Any, dict[str, Any]]:
+def prove(survey: Survey, request: Request, destination: Any) -> tuple[Any, dict[str, Any]]:
     """See that the VM runs on the destination and not here.
+
+    Args:
+        destination: the ``virConnect`` to ask; the one of the survey may have died meanwhile.
 
     Returns:
         The destination's ``virDomain`` and what is to be told of it.
@@ -37,7 +40,7 @@ def prove(survey: Survey, request: Request) -> tuple[Any, dict[str, Any]]:
     """
     machine = survey.machine
     uuid = machine.uuid if machine else ""
-    there = find_domain_by_uuid(survey.destination, uuid)
+    there = find_domain_by_uuid(destination, uuid)
     here = find_domain_by_uuid(survey.source, uuid)
     wrong = []
     if there is None or not there.isActive():
@@ -101,9 +104,8 @@ def after_failure(survey: Survey, request: Request, destinations: Destinations) 
     except libvirt.libvirtError:
         return {"running_on": "unknown", "leftovers": []}
     try:
-        fresh = destinations.again(uri, seconds)
-        return within(
-            seconds + CLEANUP_SECONDS, lambda: _there_after_failure(survey, fresh, uuid, here), lambda why: unreachable(uri, why)
+        return destinations.ask_anew(
+            uri, seconds, lambda fresh: _there_after_failure(survey, fresh, uuid, here), seconds + CLEANUP_SECONDS
         )
     except (TrustedVMError, libvirt.libvirtError):
         # A VM that runs here cannot run there: libvirt resumes it here only after giving up there.

@@ -6,13 +6,19 @@ from __future__ import annotations
 """The connection to the destination's libvirt, never waited for without a limit."""
 
 import threading
-from typing import Any, Callable, TypeVar
+from functools import partial
+from typing import Any, Callable, Optional, TypeVar
 
 from .._core.connection import libvirt_message
 from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
 
 Result = TypeVar("Result")
+
+UNREACHABLE = "destination_unreachable"
+
+# How long a host gets to answer a goodbye.
+CLOSE_SECONDS = 2.0
 
 
 def within(seconds: float, work: Callable[[], Result], unreachable: Callable[[str], TrustedVMError]) -> Result:
@@ -78,23 +84,60 @@ class Destinations:
 
     def again(self, uri: str, seconds: float) -> Any:
         """A new connection after something went wrong; the old one may be dead and not know it."""
-        self._open.pop(uri, None)
+        if uri in self._open:
+            _keep_for_good(self._open.pop(uri))
         self._failed.pop(uri, None)
         return self.get(uri, seconds)
 
+    def ask(self, uri: str, seconds: float, work: Callable[[Any], Result]) -> Result:
+        """What ``work`` reads there: over the open connection, and if that is dead over a new one.
+
+        Raises:
+            TrustedVMError: ``destination_unreachable``, and those of ``work``.
+            libvirtError: of ``work``.
+        """
+        connection = self.get(uri, seconds)
+        try:
+            return within(seconds, lambda: work(connection), lambda why: unreachable(uri, why))
+        except libvirt.libvirtError:
+            pass
+        except TrustedVMError as error:
+            if error.code != UNREACHABLE:
+                raise
+        return self.ask_anew(uri, seconds, work)
+
+    def ask_anew(
+        self, uri: str, seconds: float, work: Callable[[Any], Result], work_seconds: Optional[float] = None
+    ) -> Result:
+        """As :meth:`ask`, over a new connection.
+
+        Args:
+            work_seconds: the limit for ``work``, if it is not the one for the connection.
+        """
+        connection = self.again(uri, seconds)
+        return within(work_seconds or seconds, lambda: work(connection), lambda why: unreachable(uri, why))
+
     def close(self) -> None:
-        for connection in self._open.values():
+        for uri, connection in self._open.items():
             try:
-                connection.close()
-            except libvirt.libvirtError:
+                within(CLOSE_SECONDS, connection.close, partial(unreachable, uri))
+            except (libvirt.libvirtError, TrustedVMError):
                 # The destination went away; there is nothing to close any more.
                 pass
         self._open.clear()
 
 
+def _keep_for_good(connection: Any) -> None:
+    """Never let Python collect it: that closes it, and the close waits for the dead host's answer.
+
+    A thread that sleeps holds it to the end of the process, also while the interpreter shuts down.
+    """
+    threading.Thread(target=lambda held: threading.Event().wait(), args=(connection,), daemon=True).start()
+
+
 def unreachable(uri: str, why: str) -> TrustedVMError:
     return TrustedVMError(
-        "destination_unreachable",
+        UNREACHABLE,
         "libvirt on the destination does not answer at %s" % uri,
         found=why,
         hint="See that the host is up, that its libvirtd listens for TLS (port 16514), that the source host "

@@ -3,28 +3,25 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-"""From one item to its change: look, decide, and the one step that migrates."""
+"""From one item to its change: look, decide, and say the steps."""
 
-import os
 import time
-from typing import Any, Callable, Mapping, Optional
+from typing import Any, Mapping, Optional
 
 from .._core.change import Change, Step
 from .._core.connection import libvirt_failure
 from .._core.deps import libvirt
-from .._core.domains import DomainIndex
+from .._core.domains import DomainIndex, definition
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
 from .._domain.lifecycle import power_state
-from . import nvram_directory
-from .aftermath import after_failure, prove, source_leftovers
+from .._domain.undefine import undefine
+from .aftermath import source_leftovers
 from .destination import Destinations, unreachable, within
-from .failures import migration_failure
-from .job import JobReport, MigrationJob, Progress, completed_stats
+from .job import Progress
+from .live import LiveMove
 from .obstacles import find_obstacles
-from .qemu_log import is_vague, last_words
 from .request import Request
-from .sharing import NO_DIRECTORY
 from .survey import Survey, find_here, find_there, look_at_state
 
 # libvirt asks each QEMU binary once for its capabilities, which takes seconds on a slow host.
@@ -110,23 +107,42 @@ class MigrationPlanner:
             idle_outcome=ALREADY_THERE,
             details={**survey.as_result(), "running_on": survey.running_on()},
         )
-        if not survey.already_there:
-            what = "migrate live to %s" % survey.destination_host
-            change.steps.append(Step(what, lambda: self._migrate(survey, request, change, preflight_s)))
+        if survey.already_there:
+            self._plan_undefine(survey, request, change)
+            change.details["source_leftovers"] = [] if _stays(survey, change) else source_leftovers(survey)
         else:
-            change.details["source_leftovers"] = source_leftovers(survey) if survey.here is None else []
+            move = LiveMove(survey, request, self._destinations, change, preflight_s, self._on_progress)
+            change.steps += move.steps()
         if request.clean_source:
             self._plan_cleaning(survey, change)
         return change
 
+    def _plan_undefine(self, survey: Survey, request: Request, change: Change) -> None:
+        """An earlier run ended after the VM had arrived; what it left here could be started a second time."""
+        if survey.here is None or not request.undefine_source:
+            return
+        if request.persist_destination and survey.there is not None and not survey.there.isPersistent():
+            raise _not_persistent(survey)
+        change.outcome = CLEANED
+        change.before = {**change.before, "defined_on": survey.source_host}
+        change.steps.append(Step("undefine on %s" % survey.source_host, lambda: self._undefine(survey)))
+
+    def _undefine(self, survey: Survey) -> None:
+        undefine(survey.source, survey.here, definition(survey.here), keep_nvram=True, keep_tpm=True)
+        self._domains.forget()
+        survey.here = None
+
     def _plan_cleaning(self, survey: Survey, change: Change) -> None:
-        """The second step; alone where an earlier run moved the VM and did not get to it."""
+        """The last step; without the first where an earlier run moved the VM and did not get to it."""
         # Not at the top: it brings three rooms that a preflight need not compile (0.2 s a call).
         from .cleanup import clean, source_secrets
 
         if survey.already_there:
+            if _stays(survey, change):
+                return
             left = change.details["source_leftovers"] + source_secrets(survey)
-            if survey.here is not None or not clean(survey, left, check_mode=True).removed:
+            # What a definition that is about to go still names counts as removable.
+            if not (left if change.steps else clean(survey, left, check_mode=True).removed):
                 return
             change.outcome = CLEANED
             change.before = {**change.before, "left_on": survey.source_host}
@@ -141,80 +157,22 @@ class MigrationPlanner:
         for secret in change.details["secrets"]:
             secret["on_source"] = secret["on_source"] and secret["uuid"] not in gone
 
-    def _migrate(self, survey: Survey, request: Request, change: Change, preflight_s: float) -> None:
-        job = MigrationJob(survey.here, request, self._on_progress)
-        host = survey.destination_host or request.destination_uri
-        try:
-            self._make_nvram_directory(survey)
-            report = job.run()
-            there, destination = prove(survey, request)
-        except libvirt.libvirtError as error:
-            timed_out = request.timeout if job.timed_out else None
-            failure = migration_failure(error, request.vm, host, timed_out, self._last_words(error, survey, request))
-            if survey.secrets and failure.code in ("destination_secret_missing", "destination_secret_wrong"):
-                failure.details["secret_uuid"] = survey.secrets[0].uuid
-            self._explain(failure, survey, request, change)
-            raise failure from error
-        except TrustedVMError as error:
-            self._explain(error, survey, request, change)
-            raise
-        report.stats = completed_stats(there)
-        change.details.update(_measured(report, preflight_s))
-        change.details.update(running_on="destination", destination=destination)
-        for secret in change.details["secrets"]:
-            secret["on_destination"] = True
-        change.details["source_leftovers"] = source_leftovers(survey) if request.undefine_source else []
 
-    @staticmethod
-    def _make_nvram_directory(survey: Survey) -> None:
-        if survey.nvram is NO_DIRECTORY and survey.machine is not None and survey.machine.nvram:
-            nvram_directory.make(survey.destination, os.path.dirname(survey.machine.nvram))
-
-    def _last_words(self, error: Any, survey: Survey, request: Request) -> Optional[str]:
-        if not is_vague(error) or survey.machine is None:
-            return None
-        name = survey.machine.name
-        words: Optional[str] = self._quietly(request, lambda destination: last_words(destination, name))
-        return words
-
-    def _quietly(self, request: Request, work: Callable[[Any], Any]) -> Any:
-        """Ask the destination for something after a failure; None where it cannot be had."""
-        uri, seconds = request.destination_uri, request.connect_timeout
-        try:
-            fresh = self._destinations.again(uri, seconds)
-            return within(seconds, lambda: work(fresh), lambda why: unreachable(uri, why))
-        except (TrustedVMError, libvirt.libvirtError):
-            return None
-
-    def _explain(self, error: TrustedVMError, survey: Survey, request: Request, change: Change) -> None:
-        """Add to the first error where the VM is now and what is left on the destination."""
-        after = after_failure(survey, request, self._destinations)
-        if survey.nvram is NO_DIRECTORY and survey.machine is not None and survey.machine.nvram:
-            # Only if it is empty; else the file in it is among the leftovers.
-            directory = os.path.dirname(survey.machine.nvram)
-            self._quietly(request, lambda destination: nvram_directory.remove_empty(destination, directory))
-        change.left_changed = after["running_on"] != "source"
-        error.details = {**survey.as_result(), **error.details, **after}
-        error.hint = "%s%s" % (_reassurance(after["running_on"], survey), error.hint or "")
+def _stays(survey: Survey, change: Change) -> bool:
+    """Whether the source keeps its definition, and so everything that it names."""
+    return survey.here is not None and not change.steps
 
 
-def _reassurance(place: str, survey: Survey) -> str:
-    words = {
-        "source": "The VM goes on running on %s. " % survey.source_host,
-        "destination": "The VM runs on %s now; do not start it on %s. "
-        % (survey.destination_host, survey.source_host),
-        "both": "The VM runs on BOTH hosts: stop one of them at once. ",
-        "neither": "The VM runs on neither host now. ",
-    }
-    return words.get(place, "It is not known where the VM runs now: look at both hosts. ")
-
-
-def _measured(report: JobReport, preflight_s: float) -> dict[str, Any]:
-    return {
-        "timings": report.timings(preflight_s),
-        "bytes": report.bytes(),
-        "iterations": report.stats.get("memory_iteration"),
-    }
+def _not_persistent(survey: Survey) -> TrustedVMError:
+    name = survey.machine.name if survey.machine else ""
+    return TrustedVMError(
+        "destination_not_persistent",
+        "VM '%s' runs on %s, but only %s has its definition" % (name, survey.destination_host, survey.source_host),
+        found="a transient VM on %s" % survey.destination_host,
+        wanted="a persistent one",
+        hint="Define it there from its XML (virsh dumpxml, virsh define), then run again; or set persist_destination=false, "
+        "which gives the definition up",
+    )
 
 
 def _refuse(obstacles: list[TrustedVMError]) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 """Two hosts for tests of the migration: scripted, with libvirt's real error numbers and words."""
 
 import os
+import threading
 from typing import Any, Callable, Optional
 from xml.etree import ElementTree
 
@@ -58,6 +59,7 @@ class FakeDomain:
         self.on_migrate: Callable[[FakeDomain, str, dict[str, Any], int], None] = move
         self.calls: list[tuple[str, dict[str, Any], int]] = []
         self.aborted = False
+        self.undefined_with: Optional[int] = None
 
     def name(self) -> str:
         return str(ElementTree.fromstring(self.xml).findtext("name"))
@@ -90,6 +92,10 @@ class FakeDomain:
 
     def abortJob(self) -> None:
         self.aborted = True
+
+    def undefineFlags(self, flags: int) -> None:
+        self.undefined_with = flags
+        self.host.domains.remove(self)
 
     def migrateToURI3(self, uri: str, parameters: dict[str, Any], flags: int) -> None:
         self.calls.append((uri, parameters, flags))
@@ -242,6 +248,9 @@ class FakeHost:
     def getHostname(self) -> str:
         return self.name
 
+    def getLibVersion(self) -> int:
+        return 9000000
+
     def getURI(self) -> str:
         return "qemu:///embed?root=" + self.root
 
@@ -318,6 +327,29 @@ class FakeHost:
         if isinstance(self.cpu_verdict, Exception):
             raise self.cpu_verdict
         return self.cpu_verdict
+
+
+class Wire:
+    """A connection over a network that may go: then every call waits, as libvirt's client does."""
+
+    def __init__(self, host: FakeHost) -> None:
+        self._host = host
+        self._cut = threading.Event()
+
+    def cut(self) -> None:
+        self._cut.set()
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._host, name)
+        if not callable(found):
+            return found
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            if self._cut.is_set():
+                threading.Event().wait(30)
+            return found(*arguments, **named)
+
+        return call
 
 
 class Pair:

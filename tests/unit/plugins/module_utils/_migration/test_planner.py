@@ -29,8 +29,10 @@ from ansible_collections.trustedvm.libvirt.tests.unit.plugins.module_utils._migr
     VM_UUID,
     FakeDomain,
     FakeSecret,
+    Wire,
     domain_xml,
     libvirt_error,
+    move,
     options,
 )
 
@@ -385,6 +387,79 @@ def test_a_success_that_the_hosts_contradict_is_an_error(pair):
     error, change = failed(pair, lambda *arguments: None)
     assert error.code == "migration_unproven"
     assert "still runs on hv1" in str(error)
+
+
+def cut_after_the_move(pair, monkeypatch, heals):
+    """The network goes when the VM has arrived; new connections work only if it has healed."""
+    wires = []
+
+    def connect(uri):
+        wires.append(Wire(pair.connect(uri)))
+        if len(wires) > 1 and not heals:
+            wires[-1].cut()
+        return wires[-1]
+
+    def move_and_cut(*arguments):
+        move(*arguments)
+        wires[0].cut()
+
+    pair.vm.on_migrate = move_and_cut
+    return MigrationPlanner(pair.source, Destinations(connect), False).plan(options(connect_timeout=1))
+
+
+def test_a_network_that_goes_right_after_the_move_is_asked_again(pair, monkeypatch):
+    change = cut_after_the_move(pair, monkeypatch, heals=True)
+    change.apply()
+    assert change.result()["outcome"] == "migrated" and change.result()["timings"]["downtime_ms"] == 110
+
+
+def test_a_network_that_stays_away_after_the_move_does_not_hang_the_module(pair, monkeypatch):
+    monkeypatch.setattr(aftermath, "CLEANUP_SECONDS", 0.5)
+    change = cut_after_the_move(pair, monkeypatch, heals=False)
+    started = time.monotonic()
+    with pytest.raises(TrustedVMError) as caught:
+        change.apply()
+    assert time.monotonic() - started < 15
+    assert caught.value.code == "migration_unproven" and "no answer within" in str(caught.value)
+    assert caught.value.details["running_on"] == "unknown" and change.left_changed
+
+
+def left_defined(pair, persistent=True):
+    """The first run ended as migration_unproven: the VM has arrived, and the source still has its definition."""
+    pair.destination.add(FakeDomain(pair.destination, pair.vm.xml, persistent=persistent))
+    pair.vm.now = (5, 1)
+
+
+@pytest.mark.parametrize("check_mode", [True, False])
+def test_a_definition_that_a_first_run_left_on_the_source_goes_with_the_second(pair, check_mode):
+    left_defined(pair)
+    change = plan(pair, check_mode, clean_source=True)
+    result = change.result()
+    assert (result["outcome"], result["steps"]) == ("cleaned", ["undefine on hv1", "clean hv1"])
+    if check_mode:
+        return
+    change.apply()
+    keep = libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_KEEP_TPM
+    assert pair.vm.undefined_with is not None and pair.vm.undefined_with & keep == keep
+    assert kinds(change.result()["source_removed"]) == ["nvram", "tpm_state", "secret"]
+    assert not plan(pair, clean_source=True, vm=VM_UUID).changed
+
+
+def test_a_definition_left_on_the_source_goes_without_its_files_unless_told(pair):
+    left_defined(pair)
+    change = plan(pair)
+    change.apply()
+    result = change.result()
+    assert result["steps"] == ["undefine on hv1"] and pair.source.domains == []
+    assert kinds(result["source_leftovers"]) == ["nvram", "tpm_state"] and os.path.exists(pair.nvram)
+
+
+def test_the_only_definition_is_never_undefined(pair):
+    left_defined(pair, persistent=False)
+    with pytest.raises(TrustedVMError) as caught:
+        plan(pair)
+    assert caught.value.code == "destination_not_persistent"
+    assert plan(pair, persist_destination=False).result()["steps"] == ["undefine on hv1"]
 
 
 def test_timeout_aborts_the_job(pair):
