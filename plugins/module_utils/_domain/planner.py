@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any, Mapping, Optional, Sequence
 
 from .._core.change import Change
-from .._core.deps import require_lxml
+from .._core.deps import libvirt, require_lxml
 from .._core.domains import Entry
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
@@ -36,7 +36,7 @@ class VmPlanner:
     ) -> None:
         require_lxml()
         self.connection = connection
-        self._items = items
+        self._to_ask = items
         self.check_mode = check_mode
         self.paths = host_paths(connection)
         catalogue = catalogue or FirmwareCatalogue()
@@ -102,16 +102,23 @@ class VmPlanner:
             self._claimed[spec.name] = spec.uuid
 
     def ask_all_to_stop(self) -> None:
-        """Send the shutdown to all VMs that this task stops, so that they shut down side by side."""
-        for item in self._items:
+        """Send the shutdown to all VMs that this task stops, so that they shut down side by side; only once."""
+        items, self._to_ask = self._to_ask, ()
+        for item in items:
             if item["state"] != "stopped" or not item["stop_timeout"] or not _only_stops(item):
                 continue
-            reference = item.get("uuid") or item.get("name") or ""
-            entry = self.inventory.entry(reference)
-            if entry is None or not entry.active or power_state(entry.domain).state != "running":
+            try:
+                self._ask_to_stop(item)
+            except (TrustedVMError, libvirt.libvirtError):
+                # Its own turn comes, and tells what is wrong with it.
                 continue
-            if entry.domain.isPersistent():
-                self.stopper.ask(entry.domain)
+
+    def _ask_to_stop(self, item: Mapping[str, Any]) -> None:
+        entry = self.inventory.entry(item.get("uuid") or item.get("name") or "")
+        if entry is None or not entry.active or power_state(entry.domain).state != "running":
+            return
+        if entry.domain.isPersistent():
+            self.stopper.ask(entry.domain)
 
 
 def _only_stops(item: Mapping[str, Any]) -> bool:

@@ -336,6 +336,35 @@ def test_vms_of_one_task_stop_side_by_side(host):
     assert time.monotonic() - before < 2 * 8, "one after the other it would be two time-outs"
 
 
+def test_vm_that_vanishes_is_no_hindrance_for_the_others_stop(host, monkeypatch):
+    names = {"web1": VM, "web2": OTHER, "web3": VM[:-1] + "3"}
+    for name, uuid in names.items():
+        host.run(name=name, uuid=uuid, state="running", **PLAIN_BIOS)
+    items = [host.item(name=name, uuid=uuid, state="stopped", stop_timeout=1) for name, uuid in names.items()]
+    planner = host.planner(items)
+    planner.inventory.entries()
+    gone = host.daemon.lookupByName("web2")
+    gone.destroy()
+    gone.undefine()
+    asked = []
+    monkeypatch.setattr(libvirt.virDomain, "shutdown", lambda self: asked.append(self.name()))
+    results = converge_items(items, planner, lambda item: {"name": item["name"]}, "host").results
+    assert [result["outcome"] for result in results] == ["stopped", "failed", "stopped"]
+    assert asked == ["web1", "web3"]
+
+
+def test_vm_that_vanishes_is_no_hindrance_for_anothers_removal(host):
+    path = os.path.join(host.root, "a.qcow2")
+    host.run(**PLAIN_BIOS, disks=[{"path": path, "size": "1M"}])
+    host.run(name="web2", uuid=OTHER, **PLAIN_BIOS)
+    item = host.item(state="absent", remove_disks=True)
+    planner = host.planner([item])
+    planner.inventory.entries()
+    host.daemon.lookupByName("web2").undefine()
+    planner(item).apply()
+    assert host.files() == []
+
+
 def test_transient_vm_whose_tpm_state_libvirt_would_delete_is_not_stopped(host):
     host.daemon.createXML(
         "<domain type='qemu'><name>web1</name><uuid>%s</uuid><memory unit='MiB'>48</memory>"
