@@ -14,6 +14,7 @@ from typing import Any, Optional, Sequence
 
 from .._core.deps import etree, libvirt
 from .._core.errors import TrustedVMError
+from .._core.files import publish
 from .description import Disk
 
 _SIZE = re.compile(r"^(\d+)\s*([KMGT]?)(i?B)?$", re.IGNORECASE)
@@ -187,12 +188,12 @@ def _create_file(spec: DiskSpec) -> None:
         for command in _qemu_img_commands(spec, temporary):
             _run(spec, command)
         try:
-            # A hard link never replaces a file that appeared meanwhile.
-            os.link(temporary, path)
+            publish(temporary, path)
         except FileExistsError:
             raise _create_failed(spec, "a file of that name appeared meanwhile") from None
     finally:
-        os.unlink(temporary)
+        if os.path.exists(temporary):
+            os.unlink(temporary)
 
 
 def _qemu_img_commands(spec: DiskSpec, path: str) -> list[list[str]]:

@@ -244,9 +244,3 @@ def is_off(domain: Any) -> bool:
         if error.get_error_code() == libvirt.VIR_ERR_NO_DOMAIN:
             return True
         raise
-
-
-def wait_until_off(domain: Any, timeout: float) -> bool:
-    """Whether the domain is off within so many seconds."""
-    stopper = Stopper()
-    return stopper.wait_until_off(domain, time.monotonic() + timeout)

@@ -19,7 +19,7 @@ TPM_FLAGS_SINCE = 8009000
 def undefine_flags(
     library_version: int,
     tpm: Optional[TpmSpec],
-    has_nvram_file: bool,
+    has_local_nvram: bool,
     keep_nvram: bool,
     keep_tpm: bool,
 ) -> int:
@@ -39,7 +39,7 @@ def undefine_flags(
         | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     )
-    if has_nvram_file:
+    if has_local_nvram:
         flags |= libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM if keep_nvram else libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
     if tpm is None:
         return flags
@@ -61,11 +61,15 @@ def undefine(connection: Any, domain: Any, tree: Any, keep_nvram: bool, keep_tpm
     A running one must be stopped first: libvirt forgets KEEP_TPM when the VM stops later.
     """
     nvram = nvram_of(tree)
+    # libvirt asks for a flag wherever it finds the volume by a path, and to remove is to unlink that path: of a
+    # block device, the node in /dev. A network volume needs no flag and is never deleted.
+    local = nvram is not None and nvram.kind != "network"
+    ours = nvram is None or nvram.path is not None
     flags = undefine_flags(
         connection.getLibVersion(),
         read_tpm(tree),
-        nvram is not None and nvram.path is not None or _may_get_nvram(tree),
-        keep_nvram,
+        local or _may_get_nvram(tree),
+        keep_nvram or not ours,
         keep_tpm,
     )
     _undefine_with(domain, flags)

@@ -10,7 +10,7 @@ Nothing here touches a storage; the backends do.
 
 import hashlib
 from dataclasses import dataclass
-from typing import Any, Callable, Optional, Protocol, Sequence
+from typing import Any, Callable, Optional, Sequence
 
 from .._core.errors import TrustedVMError
 
@@ -73,38 +73,6 @@ class Facts:
         if not self.exists or self.header is None:
             return None
         return _IMAGE_MAGICS.get(self.header[:4], "raw")
-
-
-class NvramBackend(Protocol):
-    """A storage that can hold NVRAM volumes, each addressed by its path."""
-
-    name: str
-
-    def require_room(self, path: str, size: int) -> None:
-        """Raise ``nvram_storage_unsuitable`` if the volume cannot be made there; changes nothing."""
-
-    def probe(self, path: str) -> Facts: ...
-
-    def read(self, path: str) -> bytes: ...
-
-    def create(self, path: str, content: bytes) -> None:
-        """Make the volume; ``nvram_exists`` if there is one, which stays as it is."""
-
-    def replace(self, path: str, content: bytes, keep_copy: bool) -> Optional[str]:
-        """Swap the content atomically; returns the path of the copy of the old one."""
-
-    def remove(self, path: str) -> None: ...
-
-    def copies(self, path: str) -> list[str]:
-        """Earlier contents that a reset kept beside the volume."""
-
-    def next_copy(self, path: str) -> str:
-        """The name that the next reset's copy gets."""
-
-    def drop_copies(self, path: str) -> None: ...
-
-    def strays(self, path: str) -> list[str]:
-        """Other volumes that lie in the same VM's place."""
 
 
 def problem_of(path: str, facts: Facts, template: Template) -> Optional[TrustedVMError]:

@@ -14,6 +14,7 @@ from datetime import datetime, timezone
 from typing import Callable, Optional
 
 from .._core.errors import TrustedVMError
+from .._core.files import sync_directory
 from .._core.host_paths import HostPaths
 from . import linear_file
 from .device import TpmSource, TpmSpec
@@ -124,7 +125,7 @@ class TpmState:
         stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
         aside = "%s%s%s-%s" % (self.location.container, _ASIDE_MARK, reason, stamp)
         os.rename(self.location.container, aside)
-        _sync_directory(os.path.dirname(aside))
+        sync_directory(os.path.dirname(aside))
         return AsideCopy(aside, reason, stamp)
 
     def restore(self, aside: AsideCopy) -> None:
@@ -137,7 +138,7 @@ class TpmState:
                 hint="Decide which of the two is the VM's state and rename it by hand",
             )
         os.rename(aside.path, self.location.container)
-        _sync_directory(os.path.dirname(aside.path))
+        sync_directory(os.path.dirname(aside.path))
 
     def aside_copies(self) -> list[AsideCopy]:
         """The set-aside copies of this VM's state, oldest first."""
@@ -204,14 +205,6 @@ def _read_file(path: str) -> bytes:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as stream:
         return stream.read(_MOST_BYTES)
-
-
-def _sync_directory(path: str) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _delete(path: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 """NVRAM volumes as files: a directory on the host, NFS or any shared mount."""
 
-import errno
 import os
 import stat
 import tempfile
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from typing import Iterator, Optional
 
 from ..._core.errors import TrustedVMError
+from ..._core.files import NoHardLinks, copy_as_new, link, publish, sync_directory
 from ..volume import HEADER_SIZE, Facts
 
 SUFFIX = ".fd"
@@ -63,27 +63,29 @@ class DirectoryBackend:
             return stream.read()
 
     def create(self, path: str, content: bytes) -> None:
+        """Make the volume; ``nvram_exists`` if there is one, which stays as it is."""
         self._make_directories(path)
         with _written_beside(path, content) as temporary:
             try:
-                _publish(temporary, path)
+                publish(temporary, path)
             except FileExistsError:
                 raise TrustedVMError(
                     "nvram_exists",
                     "NVRAM volume %s appeared while it was about to be made" % path,
                     hint="Run again: the volume that is there is never written over",
                 ) from None
-        _sync_directory(os.path.dirname(path))
+        sync_directory(os.path.dirname(path))
 
     def replace(self, path: str, content: bytes, keep_copy: bool) -> Optional[str]:
+        """Swap the content atomically; returns the path of the copy of the old one."""
         copy = None
         with _written_beside(path, content) as temporary:
             _take_owner(path, temporary)
             if keep_copy:
                 copy = self.next_copy(path)
-                _publish(path, copy, keep_source=True)
+                _keep(path, copy)
             os.replace(temporary, path)
-        _sync_directory(os.path.dirname(path))
+        sync_directory(os.path.dirname(path))
         return copy
 
     def remove(self, path: str) -> None:
@@ -100,6 +102,7 @@ class DirectoryBackend:
             pass
 
     def copies(self, path: str) -> list[str]:
+        """Earlier contents that resets kept beside the volume."""
         return [entry for entry in _entries(os.path.dirname(path)) if entry.startswith(path + COPY_INFIX)]
 
     def drop_copies(self, path: str) -> None:
@@ -184,24 +187,12 @@ def _written_beside(path: str, content: bytes) -> Iterator[str]:
             pass
 
 
-def _publish(source: str, target: str, keep_source: bool = False) -> None:
-    """Give a file its name without ever replacing another; FileExistsError where the name is taken."""
+def _keep(path: str, copy: str) -> None:
+    """A second name for the content that is about to be replaced."""
     try:
-        os.link(source, target)
-        return
-    except OSError as error:
-        # Some network and FUSE file systems have no hard links.
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK):
-            raise
-    with open(source, "rb") as stream:
-        content = stream.read()
-    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, FILE_MODE)
-    with os.fdopen(descriptor, "wb") as copy:
-        copy.write(content)
-        copy.flush()
-        os.fsync(descriptor)
-    if not keep_source:
-        os.unlink(source)
+        link(path, copy)
+    except NoHardLinks:
+        copy_as_new(path, copy, FILE_MODE)
 
 
 def _take_owner(path: str, temporary: str) -> None:
@@ -211,17 +202,6 @@ def _take_owner(path: str, temporary: str) -> None:
         os.chown(temporary, status.st_uid, status.st_gid)
     except OSError:
         pass
-
-
-def _sync_directory(directory: str) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    except OSError:
-        # Not every file system can sync a directory; the rename itself is done.
-        pass
-    finally:
-        os.close(descriptor)
 
 
 def _entries(directory: str) -> list[str]:

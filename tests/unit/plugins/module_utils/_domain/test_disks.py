@@ -69,6 +69,20 @@ def test_existing_disk_is_never_written_over(store, tmp_path):
 
 
 @needs_qemu_img
+def test_disk_on_a_file_system_without_hard_links(store, tmp_path, monkeypatch):
+    def none(source, target):
+        raise PermissionError(1, "Operation not permitted", source)
+
+    monkeypatch.setattr(os, "link", none)
+    spec = DiskSpec("vda", path=str(tmp_path / "a.img"), size=1 << 20)
+    store.create(spec)
+    assert image_info(spec.path)["virtual-size"] == 1 << 20 and os.listdir(tmp_path) == ["a.img"]
+    with pytest.raises(TrustedVMError) as caught:
+        store.create(spec)
+    assert caught.value.code == "disk_create_failed"
+
+
+@needs_qemu_img
 def test_qemu_imgs_own_words_are_kept(store, tmp_path):
     broken = tmp_path / "base.qcow2"
     broken.write_bytes(b"QFI\xfb" + (99).to_bytes(4, "big") + bytes(1000))

@@ -4,12 +4,15 @@
 """The flags of an undefine, by what is to be kept and by what the libvirt at hand knows."""
 from __future__ import annotations
 
+import os
+
 import pytest
 
 libvirt = pytest.importorskip("libvirt")
 
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.domains import definition
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._core.errors import TrustedVMError
-from ansible_collections.trustedvm.libvirt.plugins.module_utils._domain.undefine import undefine_flags
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._domain.undefine import undefine, undefine_flags
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._tpm.device import TpmSpec
 
 NVRAM = libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
@@ -49,3 +52,18 @@ def test_libvirt_that_would_delete_a_state_that_stays_is_refused():
     with pytest.raises(TrustedVMError) as caught:
         undefine_flags(8008000, FLEETING, False, True, True)
     assert caught.value.code == "libvirt_too_old" and "8.8.0" in str(caught.value)
+
+
+@pytest.mark.parametrize("kind, source, stays", [("file", "file", False), ("block", "dev", True)])
+def test_node_of_a_block_device_is_never_unlinked(host, kind, source, stays):
+    """libvirt asks for a flag for it as for a file, and to remove it would be to unlink its path."""
+    volume = os.path.join(host.root, "vars")
+    with open(volume, "wb") as stream:
+        stream.write(bytes(1024))
+    domain = host.daemon.defineXML(
+        "<domain type='qemu'><name>web1</name><memory unit='MiB'>48</memory><os><type arch='x86_64' machine='q35'>hvm</type>"
+        "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE_4M.fd</loader>"
+        "<nvram type='%s'><source %s='%s'/></nvram></os><features><acpi/></features></domain>" % (kind, source, volume)
+    )
+    undefine(host.daemon, domain, definition(domain), keep_nvram=False, keep_tpm=True)
+    assert host.daemon.listAllDomains() == [] and os.path.exists(volume) is stays
