@@ -79,6 +79,11 @@ options:
           - Whether variables that a guest or a firmware wrote may go, with V(reset) and V(absent). With V(present), whether a volume that
             the VM is known to have had and that is gone may be made anew.
         type: bool
+      reset_id:
+        description:
+          - A name for a reset, such as a date or a ticket. With O(state=reset) the volume is reset once for each name, however often the VM was
+            started since. It is noted in the definition of the VM, which has to be defined on this host.
+        type: str
       moved:
         description:
           - With O(state=absent), the VM lives on another host now, and this is what it left. Needs no consent, and is refused while a VM of
@@ -148,6 +153,11 @@ options:
         VM is known to have had and that is gone may be made anew.
     type: bool
     default: false
+  reset_id:
+    description:
+      - A name for a reset, such as a date or a ticket. With O(state=reset) the volume is reset once for each name, however often the VM was
+        started since. It is noted in the definition of the VM, which has to be defined on this host.
+    type: str
   moved:
     description:
       - With O(state=absent), the VM lives on another host now, and this is what it left. Needs no consent, and is refused while a VM of
@@ -166,6 +176,7 @@ options:
     type: bool
 notes:
   - A VM needs a volume if and only if it has a vTPM or Secure Boot. For another VM nothing is made unless O(path) or O(directory) says where.
+  - Without O(reset_id) another run after the next start would reset the volume again. Use it in playbooks that are run again.
   - A volume without a template is 1 MiB of zeros, which the firmware formats.
 seealso:
   - module: trustedvm.libvirt.nvram_volume_info
@@ -190,6 +201,7 @@ EXAMPLES = r"""
     vm: web1
     state: reset
     accept_data_loss: true
+    reset_id: incident-4711
 
 - name: What a migration left on the source
   trustedvm.libvirt.nvram_volume:
@@ -247,6 +259,10 @@ results:
       returned: success
       type: list
       elements: str
+    reset_id:
+      description: The last reset that was noted.
+      returned: O(state=reset) and success
+      type: str
     strays:
       description: Other volumes in the VM's own directory. They are left alone.
       returned: success
@@ -272,7 +288,8 @@ results:
       type: bool
     error_code:
       description:
-        - The name of the error, V(vm_not_found), V(vm_ambiguous), V(vm_running), V(vm_options_invalid), V(duplicate_item), V(nvram_would_be_lost),
+        - The name of the error, V(vm_not_found), V(vm_ambiguous), V(vm_running), V(vm_options_invalid), V(reset_id_invalid), V(duplicate_item),
+          V(nvram_would_be_lost),
           V(nvram_missing), V(nvram_wrong_size), V(nvram_wrong_format), V(nvram_unreadable), V(nvram_not_a_file), V(nvram_in_use), V(nvram_elsewhere),
           V(nvram_exists), V(nvram_not_managed), V(nvram_not_proven), V(nvram_storage_unsuitable), V(nvram_template_missing), V(firmware_not_found),
           V(storage_pool_not_found), V(libvirt_error), V(host_file_error), V(internal_error).
@@ -314,6 +331,7 @@ SPEC = ItemSpec(
         "machine": {"type": "str", "default": "q35"},
         "state": {"type": "str", "choices": ["present", "absent", "reset"], "default": "present"},
         "accept_data_loss": {"type": "bool", "default": False},
+        "reset_id": {"type": "str"},
         "moved": {"type": "bool", "default": False},
         "drop_copies": {"type": "bool", "default": False},
         "expect_state": {"type": "bool"},

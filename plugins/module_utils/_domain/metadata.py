@@ -30,6 +30,7 @@ class Marks:
         tpm_state: a TPM state was made for it.
         tpm_reset: its TPM state was given up, and it has not been started since. Excludes tpm_state.
         nvram: it has run with an NVRAM volume.
+        nvram_reset: the ``reset_id`` of that volume's last reset.
         source_digest: SHA-256 of the user's own XML that the definition was made from.
         rewritten: libvirt put that XML into other words, so it cannot be compared with the definition.
     """
@@ -39,6 +40,7 @@ class Marks:
     source_digest: Optional[str] = None
     rewritten: bool = False
     tpm_reset: bool = False
+    nvram_reset: Optional[str] = None
 
     def as_result(self) -> dict[str, bool]:
         return {"tpm_state": self.tpm_state, "nvram": self.nvram}
@@ -56,6 +58,7 @@ def read_marks(tree: Any) -> Marks:
         source_digest=None if source is None else source.get("sha256"),
         rewritten=source is not None and source.get("rewritten") == "yes",
         tpm_reset=tpm is not None and tpm.get("state") == "reset",
+        nvram_reset=None if nvram is None else nvram.get("reset"),
     )
 
 
@@ -79,6 +82,7 @@ def set_marks(
     tpm_state: Optional[bool] = None,
     nvram: Optional[bool] = None,
     rewritten: Optional[bool] = None,
+    nvram_reset: Optional[str] = None,
 ) -> bool:
     """Change marks of a defined domain, running or not; None leaves one as it is.
 
@@ -92,6 +96,7 @@ def set_marks(
         source_digest=found.source_digest,
         rewritten=found.rewritten if rewritten is None else rewritten,
         tpm_reset=found.tpm_reset if tpm_state is None else False,
+        nvram_reset=nvram_reset or found.nvram_reset,
     )
     if wanted == found:
         return False
@@ -117,8 +122,12 @@ def _element(marks: Marks) -> Any:
     root = etree.Element(_ROOT, nsmap={PREFIX: NAMESPACE})
     if marks.tpm_state or marks.tpm_reset:
         etree.SubElement(root, _TPM, state="made" if marks.tpm_state else "reset")
-    if marks.nvram:
-        etree.SubElement(root, _NVRAM, state="used")
+    if marks.nvram or marks.nvram_reset:
+        nvram = etree.SubElement(root, _NVRAM)
+        if marks.nvram:
+            nvram.set("state", "used")
+        if marks.nvram_reset:
+            nvram.set("reset", marks.nvram_reset)
     if marks.source_digest:
         source = etree.SubElement(root, _DEFINITION, sha256=marks.source_digest)
         if marks.rewritten:

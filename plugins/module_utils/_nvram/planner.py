@@ -13,6 +13,7 @@ from .._core.deps import require_lxml
 from .._core.domains import Entry
 from .._core.errors import TrustedVMError
 from .._core.host_paths import host_paths
+from .._core.texts import fits_xml
 from .._domain.firmware_edits import nvram_needed, template_for, template_from
 from .._domain.inventory import Inventory
 from .._domain.metadata import set_marks
@@ -20,6 +21,7 @@ from .._domain.nvram_guard import NvramGuard
 from .backends.directory import DirectoryBackend
 from .firmware import FirmwareCatalogue, FirmwareWish
 from .location import DEFAULT_DIRECTORY
+from .reset import VolumeReset
 from .target import Target, TargetFinder
 from .volume import Decision, Facts, Template, as_result, decide, held_by_another, missing
 
@@ -127,30 +129,43 @@ class NvramPlanner:
         )
 
     def _reset(self, item: Mapping[str, Any], target: Target, template: Template) -> Change:
+        reset_id, noted = item.get("reset_id") or None, target.marks.nvram_reset
+        _refuse_odd_reset_id(reset_id, target)
+        facts = self._backend.probe(target.path)
+        if reset_id is not None and reset_id == noted:
+            change = self._change(target, facts, template, [], self._needed(target))
+            change.details["reset_id"] = noted
+            return change
         self._require_off(target)
         self._require_own(target)
-        facts = self._backend.probe(target.path)
         steps: list[Step] = []
         copies = self._backend.copies(target.path)
+        reset = VolumeReset(self._backend, target.path, template)
         if not facts.exists:
             if target.marks.nvram and not item["accept_data_loss"]:
                 raise missing(target.path)
             self._backend.require_room(target.path, template.size)
-            steps.append(Step("create volume", lambda: self._backend.create(target.path, template.read())))
+            steps.append(Step("create volume", reset.create))
         elif not self._equals(target.path, facts, template):
             self._require_consent(item, target, template)
             self._backend.require_room(target.path, template.size)
             copies = sorted([*copies, self._backend.next_copy(target.path)])
-            steps.append(Step("reset volume", lambda: self._swap(target.path, template)))
+            steps.append(Step("reset volume", reset.swap))
+        entry = target.entry
+        if reset_id is not None and entry is not None:
+            steps.append(Step("note the reset", lambda: self._note_reset(entry, reset_id)))
         change = self._change(target, facts, template, steps, self._needed(target))
         change.outcome = "reset"
+        change.undo = reset.undo
+        change.details["reset_id"] = reset_id or noted
         if steps:
             change.details.update(exists=True, size=template.size, format="raw", ready=True, copies=copies)
         change.after = self._state(change)
         return change
 
-    def _swap(self, path: str, template: Template) -> None:
-        self._backend.replace(path, template.read(), keep_copy=True)
+    def _note_reset(self, entry: Entry, reset_id: str) -> None:
+        set_marks(entry.domain, entry.tree, nvram_reset=reset_id)
+        self.inventory.refresh(entry.uuid)
 
     def _absent(self, item: Mapping[str, Any], target: Target) -> Change:
         facts = self._backend.probe(target.path)
@@ -267,3 +282,16 @@ class NvramPlanner:
     def _state(change: Change) -> dict[str, Any]:
         names = ("exists", "size", "format", "ready", "copies")
         return {"path": change.subject["path"], **{name: change.details[name] for name in names}}
+
+
+def _refuse_odd_reset_id(reset_id: Optional[str], target: Target) -> None:
+    if reset_id is None:
+        return
+    if not fits_xml(reset_id):
+        raise TrustedVMError("reset_id_invalid", "The option reset_id holds a control character")
+    if target.entry is None:
+        raise TrustedVMError(
+            "vm_not_found",
+            "A reset_id is noted in the VM's definition, and no VM of this host has volume %s" % target.path,
+            hint="Define the VM first, or leave reset_id out",
+        )

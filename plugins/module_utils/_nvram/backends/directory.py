@@ -101,6 +101,11 @@ class DirectoryBackend:
         except OSError:
             pass
 
+    def restore(self, copy: str, path: str) -> None:
+        """Put a copy back in the volume's place."""
+        os.replace(copy, path)
+        sync_directory(os.path.dirname(path))
+
     def copies(self, path: str) -> list[str]:
         """Earlier contents that resets kept beside the volume."""
         return [entry for entry in _entries(os.path.dirname(path)) if entry.startswith(path + COPY_INFIX)]

@@ -36,6 +36,7 @@ DEFAULTS = {
     "moved": False,
     "drop_copies": False,
     "expect_state": None,
+    "reset_id": None,
 }
 
 DOMAIN = """<domain type='qemu'><name>%(name)s</name><uuid>%(uuid)s</uuid><memory unit='MiB'>48</memory>
@@ -220,6 +221,40 @@ def test_reset_needs_consent_and_keeps_a_copy(host):
     assert host.content() == STORE
     assert [host.content(copy) for copy in result["copies"]] == [USED]
     host.again(vm="web1", state="reset", accept_data_loss=True)
+
+
+def test_reset_id_resets_once_however_often_the_vm_was_started(host):
+    host.define()
+    host.write(USED)
+    wanted = {"vm": "web1", "state": "reset", "accept_data_loss": True, "reset_id": "ticket <1>"}
+    predicted = host.plan(**wanted).result()
+    assert host.run(**wanted) == predicted and predicted["steps"] == ["reset volume", "note the reset"]
+    host.write(STORE[:-1] + b"y")
+    host.mark()
+    result = host.run(**wanted)
+    assert (result["outcome"], result["reset_id"]) == ("unchanged", "ticket <1>")
+    assert host.content() == STORE[:-1] + b"y" and read_marks(definition(host.daemon.lookupByName("web1"))).nvram
+    assert host.run(**{**wanted, "reset_id": "ticket 2"})["outcome"] == "reset"
+    assert host.content() == STORE
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_reset_that_cannot_be_noted_is_taken_back(host, there):
+    domain = host.define()
+    if there:
+        host.write(USED)
+    before = host.files()
+    change = host.plan(vm="web1", state="reset", accept_data_loss=True, reset_id="a")
+    domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_KEEP_NVRAM)
+    with pytest.raises(libvirt.libvirtError):
+        change.apply()
+    assert host.files() == before and not change.left_changed
+
+
+def test_reset_id_needs_a_vm_to_be_noted_in(host):
+    assert host.refused(vm=VM, path=host.path, template=str(host.template), state="reset", reset_id="a").code == "vm_not_found"
+    host.define()
+    assert host.refused(vm="web1", state="reset", reset_id="\x07").code == "reset_id_invalid"
 
 
 def test_copies_go_only_after_the_new_volume_was_booted_from(host):
