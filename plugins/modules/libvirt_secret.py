@@ -255,8 +255,9 @@ results:
     error_code:
       description:
         - The name of the error.
-        - Of this module, V(identity_missing), V(uuid_invalid), V(usage_missing), V(usage_not_expected), V(key_not_resolved),
-          V(value_not_base64), V(value_empty), V(value_too_long), V(secret_usage_taken), V(secret_usage_differs),
+        - Of this module, V(identity_missing), V(uuid_invalid), V(usage_missing), V(usage_not_expected), V(usage_invalid),
+          V(description_invalid), V(key_not_resolved), V(value_not_base64), V(value_empty), V(value_too_long), V(secret_usage_taken),
+          V(secret_usage_differs),
           V(secret_private_stays), V(secret_not_as_asked), V(secret_in_use), V(duplicate_item).
         - Of the proof, V(key_does_not_open_tpm_state), V(tpm_state_not_encrypted), V(tpm_state_damaged), V(tpm_state_unreadable),
           V(tpm_state_busy), V(vm_not_found).

@@ -10,6 +10,7 @@ from typing import Any, Mapping, Optional
 
 from .._core.domains import as_uuid
 from .._core.errors import TrustedVMError
+from .._core.texts import fits_xml
 from .definition import NO_USAGE
 from .value import given_value
 
@@ -34,8 +35,8 @@ def wanted_secret(item: Mapping[str, Any]) -> WantedSecret:
     """Check an item's options.
 
     Raises:
-        TrustedVMError: ``identity_missing``, ``uuid_invalid``, ``usage_not_expected`` and those
-            of :func:`.value.given_value`.
+        TrustedVMError: ``identity_missing``, ``uuid_invalid``, ``usage_not_expected``, ``usage_invalid``,
+            ``description_invalid`` and those of :func:`.value.given_value`.
     """
     uuid = checked_uuid(item.get("uuid"))
     usage = item.get("usage") or None
@@ -54,6 +55,12 @@ def wanted_secret(item: Mapping[str, Any]) -> WantedSecret:
             wanted="uuid, or usage with usage_type",
             hint="Give uuid, usage or both",
         )
+    for option in ("usage", "description"):
+        if not fits_xml(item.get(option) or ""):
+            raise TrustedVMError(
+                "%s_invalid" % option,
+                "The option %s holds a control character, which a libvirt secret cannot have" % option,
+            )
     return WantedSecret(
         uuid=uuid,
         usage_type=usage_type,

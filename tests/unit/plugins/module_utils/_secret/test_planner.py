@@ -199,6 +199,8 @@ def test_same_usage_of_another_type_is_another_secret(libvirt_daemon):
         ({"uuid": UUID}, "usage_missing"),
         ({"uuid": "not-a-uuid", "usage": "a"}, "uuid_invalid"),
         ({"uuid": UUID, "usage": "a", "usage_type": "none"}, "usage_not_expected"),
+        ({"uuid": UUID, "usage": "a\x07"}, "usage_invalid"),
+        ({"uuid": UUID, "usage": "a", "description": "\ud800"}, "description_invalid"),
         ({"usage": "a", "resource_key": {"vm": "x"}}, "key_not_resolved"),
         ({"usage": "a", "value": "!!bad!!value!!"}, "value_not_base64"),
         ({"usage": "a", "value": "YQ"}, "value_not_base64"),
