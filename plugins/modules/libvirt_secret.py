@@ -82,6 +82,11 @@ options:
           - V(refuse) is an error, V(keep) leaves the secret, V(remove) removes it. A running VM goes on without its secret. The next start needs it.
         type: str
         choices: [refuse, keep, remove]
+      released_by:
+        description:
+          - Only in check mode. UUIDs of VMs that an earlier task of the play removes, so that they do not count as users of the secret.
+        type: list
+        elements: str
       state:
         description:
           - Whether the secret shall exist.
@@ -142,6 +147,11 @@ options:
     type: str
     choices: [refuse, keep, remove]
     default: refuse
+  released_by:
+    description:
+      - Only in check mode. UUIDs of VMs that an earlier task of the play removes, so that they do not count as users of the secret.
+    type: list
+    elements: str
   state:
     description:
       - Whether the secret shall exist.
@@ -300,6 +310,7 @@ SPEC = ItemSpec(
         "resource_key": {"type": "dict", "no_log": False},
         "verify_vm": {"type": "str"},
         "in_use": {"type": "str", "choices": ["refuse", "keep", "remove"], "default": "refuse"},
+        "released_by": {"type": "list", "elements": "str"},
         "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     },
     extra={**CONNECTION_OPTIONS, **KEY_CARRIER_OPTIONS},
@@ -308,7 +319,7 @@ SPEC = ItemSpec(
 
 def main():
     module = AnsibleModule(**SPEC.module_arguments())
-    run_converger(module, SPEC, lambda connection: SecretPlanner(connection).plan)
+    run_converger(module, SPEC, lambda connection: SecretPlanner(connection, module.check_mode).plan)
 
 
 if __name__ == "__main__":

@@ -32,10 +32,15 @@ REWRITTEN = "rewritten"
 
 
 class SecretPlanner:
-    """Plans items against one connection; secrets are listed once."""
+    """Plans items against one connection; secrets are listed once.
 
-    def __init__(self, connection: Any) -> None:
+    Args:
+        check_mode: domains that an item calls ``released_by`` are then still there, and do not count.
+    """
+
+    def __init__(self, connection: Any, check_mode: bool = False) -> None:
         self._connection = connection
+        self._check_mode = check_mode
         self._paths = host_paths(connection)
         self._index = SecretIndex(connection)
         self._domains = DomainIndex(connection)
@@ -124,7 +129,8 @@ class SecretPlanner:
             return Change(subject=subject)
         found = read_definition(secret)
         refuse_other_usage(wanted, found)
-        users = self._uses.domains_using(str(found.uuid), found.usage_type, found.usage)
+        released = wanted.released_by if self._check_mode else ()
+        users = self._uses.domains_using(str(found.uuid), found.usage_type, found.usage, without=released)
         change = Change(
             subject={"uuid": found.uuid, "usage_type": found.usage_type, "usage": found.usage},
             before=found.as_result(),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 """Which domains need a secret: vTPMs, disks (authentication, LUKS), anything that names one."""
 
-from typing import Any, NamedTuple, Optional
+from typing import Any, Container, NamedTuple, Optional
 
 from .._core.deps import libvirt
 from .._core.domains import DomainIndex, as_uuid, definition, gone
@@ -34,26 +34,33 @@ class SecretUses:
 
     def __init__(self, domains: DomainIndex) -> None:
         self._domains = domains
-        self._references: Optional[list[tuple[str, SecretReferences]]] = None
+        self._references: Optional[list[tuple[str, str, SecretReferences]]] = None
 
-    def domains_using(self, uuid: str, usage_type: str, usage: Optional[str]) -> list[str]:
-        """The names of the domains, defined or running, that name this secret."""
+    def domains_using(
+        self, uuid: str, usage_type: str, usage: Optional[str], without: Container[str] = ()
+    ) -> list[str]:
+        """The names of the domains, defined or running, that name this secret.
+
+        Args:
+            without: UUIDs of domains that do not count.
+        """
         if self._references is None:
             self._references = self._read()
         names = {
             name
-            for name, references in self._references
-            if uuid in references.uuids or (usage_type, usage) in references.usages
+            for name, domain, references in self._references
+            if domain not in without and (uuid in references.uuids or (usage_type, usage) in references.usages)
         }
         return sorted(names)
 
-    def _read(self) -> list[tuple[str, SecretReferences]]:
+    def _read(self) -> list[tuple[str, str, SecretReferences]]:
         references = []
         for domain in self._domains.all():
             try:
                 # What runs may differ from what is defined; either may need the secret.
                 for inactive in (True, False) if domain.isActive() else (True,):
-                    references.append((domain.name(), secrets_used_by(definition(domain, inactive))))
+                    used = secrets_used_by(definition(domain, inactive))
+                    references.append((domain.name(), domain.UUIDString(), used))
             except libvirt.libvirtError as error:
                 if not gone(error):
                     raise

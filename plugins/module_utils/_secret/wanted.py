@@ -6,7 +6,7 @@ from __future__ import annotations
 """What an item of the module ``libvirt_secret`` asks for, checked before libvirt is asked anything."""
 
 from dataclasses import dataclass, field
-from typing import Any, Mapping, Optional
+from typing import Any, Mapping, Optional, Tuple
 
 from .._core.domains import as_uuid
 from .._core.errors import TrustedVMError
@@ -17,7 +17,11 @@ from .value import given_value
 
 @dataclass(frozen=True)
 class WantedSecret:
-    """The options of one item; ``None`` is "not said"."""
+    """The options of one item; ``None`` is "not said".
+
+    Attributes:
+        released_by: UUIDs of domains that an earlier task of the play removes.
+    """
 
     uuid: Optional[str]
     usage_type: str
@@ -28,6 +32,7 @@ class WantedSecret:
     verify_vm: Optional[str]
     in_use: str
     state: str
+    released_by: Tuple[str, ...] = ()
     value: Optional[bytes] = field(default=None, repr=False)
 
 
@@ -71,6 +76,7 @@ def wanted_secret(item: Mapping[str, Any]) -> WantedSecret:
         verify_vm=item.get("verify_vm") or None,
         in_use=item["in_use"],
         state=item["state"],
+        released_by=tuple(uuid for uuid in map(checked_uuid, item.get("released_by") or ()) if uuid),
         value=given_value(item) if item["state"] == "present" else None,
     )
 

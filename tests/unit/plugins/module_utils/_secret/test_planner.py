@@ -327,6 +327,21 @@ def test_m4_secret_that_another_domain_uses_stays(libvirt_daemon, devices, usage
     assert converge(libvirt_daemon, **wanted, in_use="remove")["outcome"] == "removed"
 
 
+@pytest.mark.parametrize("others", [[], ["web2"]], ids=["alone", "shared"])
+def test_check_mode_foretells_the_removal_after_the_vm_is_gone(libvirt_daemon, others):
+    """What vm_destroy does: in check mode the VM is still there when the removal of its secret is foretold."""
+    for number, name in enumerate(["web1", *others]):
+        libvirt_daemon.defineXML(DOMAIN % (name, VM[:-1] + str(number), TPM))
+    converge(libvirt_daemon, uuid=UUID, usage="a")
+    wanted = item(uuid=UUID, state="absent", in_use="keep", released_by=[(VM[:-1] + "0").upper()])
+    predicted = SecretPlanner(libvirt_daemon, check_mode=True).plan(wanted).result()
+    # Only foretelling: a VM that is still there in the real run keeps its secret.
+    assert SecretPlanner(libvirt_daemon).plan(wanted).result()["outcome"] == "kept"
+    libvirt_daemon.lookupByName("web1").undefine()
+    assert converge(libvirt_daemon, **wanted) == predicted
+    assert (predicted["outcome"], predicted["used_by"]) == (("kept", others) if others else ("removed", []))
+
+
 def test_secret_of_the_same_usage_name_but_another_type_is_not_in_use(libvirt_daemon):
     libvirt_daemon.defineXML(DOMAIN % ("web1", VM, CEPH % "a"))
     converge(libvirt_daemon, uuid=OTHER, usage="a", usage_type="tls")
