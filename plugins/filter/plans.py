@@ -14,7 +14,7 @@ from typing import Any, Callable
 from ansible.errors import AnsibleFilterError
 
 from ..plugin_utils._core.errors import ControllerError
-from ..plugin_utils._plans import destroy, migrate, provision, start, stop
+from ..plugin_utils._plans import descriptions, destroy, migrate, placement, provision, start, stop
 
 
 def _for_templates(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,10 +31,14 @@ def _for_templates(function: Callable[..., Any]) -> Callable[..., Any]:
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
         filters: dict[str, Callable[..., Any]] = {
+            "refuse_absent_owners": placement.refuse_absent_owners,
+            "provision_identities": descriptions.identities,
             "provision_plan": provision.plan,
+            "provision_refuse_rivals": provision.refuse_rivals,
             "provision_outcome": provision.outcome,
             "vm_records": provision.vm_records,
             "start_plan": start.plan,
+            "start_outcome": start.outcome,
             "stop_plan": stop.plan,
             "destroy_plan": destroy.plan,
             "destroy_outcome": destroy.outcome,

@@ -38,7 +38,7 @@ def outcome(domain_results: Sequence[Mapping[str, Any]], records: Sequence[Recor
     return {
         "secrets": [
             # Another domain may use the secret: then it is not only this VM's, and stays.
-            {"uuid": record["vtpm"]["secret_uuid"], "state": "absent", "in_use": "keep"}
+            {"uuid": record["vtpm"]["secret_uuid"], "state": "absent", "in_use": "keep", "released_by": [record["uuid"]]}
             for record in mine
             if record.get("vtpm")
         ],

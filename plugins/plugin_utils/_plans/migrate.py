@@ -55,7 +55,7 @@ def _secret_uuids(record: Record) -> list[str]:
     return [vtpm["secret_uuid"]] if vtpm.get("encrypted") else []
 
 
-def secrets(preflight: Sequence[Result], records: Sequence[Record]) -> list[Item]:
+def secrets(preflight: Sequence[Result], records: Sequence[Record], ephemeral_secrets: bool = False) -> list[Item]:
     """The source's secrets as libvirt_secret items for the destination: same UUID, usage and kind (M1).
 
     A VM that is on the destination already (an earlier run was cut off) needs none. Each names the purpose, usage, VM and
@@ -63,13 +63,14 @@ def secrets(preflight: Sequence[Result], records: Sequence[Record]) -> list[Item
 
     Args:
         preflight: vm_migrate's results in check mode.
+        ephemeral_secrets: keep them in memory also where the source has them on disk, or has lost them.
     """
     known = {record["uuid"]: record for record in records}
     return [
         {
             "uuid": secret["uuid"],
             "usage": secret.get("usage") or known[result["uuid"]]["vtpm"]["usage"],
-            "ephemeral": bool(secret.get("ephemeral")),
+            "ephemeral": bool(secret.get("ephemeral")) or ephemeral_secrets,
             "resource_key": _key(result["uuid"]),
         }
         for result in succeeded(preflight)
@@ -108,7 +109,10 @@ def outcome(
 
 
 def _commit(migrated: Sequence[Result], records: Sequence[Record], destination: str) -> list[Item]:
-    """vm_record items: a compare-and-set from the owner and generation that the run began with (S2's form)."""
+    """vm_record items: a compare-and-set from the owner and generation that the run began with (S2's form).
+
+    A VM that arrived and then failed a check belongs to the destination all the same: there it runs.
+    """
     known = {record["uuid"]: record for record in records}
     return [
         {
@@ -117,9 +121,13 @@ def _commit(migrated: Sequence[Result], records: Sequence[Record], destination: 
             "vm_state": "running",
             "expect": {"host": known[result["uuid"]]["host"], "generation": known[result["uuid"]]["generation"]},
         }
-        for result in succeeded(migrated)
-        if result["outcome"] in ARRIVED
+        for result in migrated
+        if result.get("uuid") in known and _arrived(result)
     ]
+
+
+def _arrived(result: Result) -> bool:
+    return result.get("running_on") == "destination" if result.get("failed") else result["outcome"] in ARRIVED
 
 
 def _undo(

@@ -7,9 +7,10 @@ from __future__ import annotations
 import uuid
 from typing import Any, Mapping, Optional, Sequence
 
-from .._registry.records import vtpm_usage
-from .descriptions import Description, PlannedVm, Record, plan_vm
-from .results import created, succeeded
+from .._core.errors import ControllerError
+from .descriptions import Description, KnownVms, PlannedVm, Record, plan_vm
+from .results import succeeded
+from .undo import undo
 
 Item = dict[str, Any]
 
@@ -27,41 +28,80 @@ def plan(
     """Items for vm_record, resource_key, libvirt_secret and vm.
 
     Args:
-        records: what the registry has of these VMs, as vm_record_info returns it.
+        records: what the registry has of these VMs by name and by UUID, as vm_record_info returns it.
         host: inventory name of the hypervisor.
         state: running or defined.
 
     Returns:
-        ``operation`` (this run's name in the records of the keys that it makes), ``records``, ``resource_keys``, ``secrets``, ``domains``.
+        ``operation`` (this run's name in the records of the keys that it makes), ``new`` (names of the VMs without a record),
+        ``preflight`` (the vm items of VMs that something is made for), ``records``, ``resource_keys``, ``secrets``, ``domains``;
+        for afterwards ``vtpms`` (by UUID, what to record) and ``bindings`` (by UUID, the key provider to go back to).
+
+    Raises:
+        ControllerError: those of ``plan_vm``.
     """
-    # Names are unique on a host only: this host's record goes before another host's of the same name.
-    by_name = {record["name"]: record for record in sorted(records, key=lambda record: record["host"] == host)}
-    by_uuid = {record["uuid"]: record for record in records}
-    vms = [
-        plan_vm(each, defaults or {}, by_uuid.get(str(each.get("uuid"))) or by_name.get(each.get("name")), provider)
-        for each in descriptions
-    ]
+    known = KnownVms(records, host)
+    vms = [plan_vm(each, defaults or {}, known, provider) for each in descriptions]
     operation = "provision-%s" % uuid.uuid4()
+    domains = {vm.uuid: _domain_item(vm, state, allow_unencrypted_vtpm) for vm in vms}
     return {
         "operation": operation,
+        "new": [vm.name for vm in vms if vm.record is None],
+        "preflight": [domains[vm.uuid] for vm in vms if vm.record is None or _may_need_key(vm)],
         "records": [_record_item(vm, host) for vm in vms],
-        "resource_keys": [_key_item(vm, operation) for vm in vms if vm.encrypted and not vm.had_state],
+        "resource_keys": [_key_item(vm, operation) for vm in vms if _may_need_key(vm)],
         "secrets": [secret_item(vm.uuid, vm.secret_uuid, vm.usage, "provision", ephemeral_secrets) for vm in vms if vm.encrypted],
-        "domains": [_domain_item(vm, state, allow_unencrypted_vtpm) for vm in vms],
+        "domains": list(domains.values()),
+        "vtpms": {vm.uuid: dict(vm.tpm) for vm in vms if vm.tpm is not None},
+        "bindings": {vm.uuid: (vm.record or {}).get("key_provider") or "" for vm in vms if _binds_anew(vm)},
     }
 
 
+def refuse_rivals(plans: Mapping[str, Any]) -> bool:
+    """Several hosts of one play run must not each make a VM of the same name: that is one list for all hosts by mistake.
+
+    Args:
+        plans: by host, its plan; empty where it has none.
+
+    Raises:
+        ControllerError: ``vm_asked_on_several_hosts``.
+    """
+    askers: dict[str, list[str]] = {}
+    for host, each in plans.items():
+        for name in (each or {}).get("new", ()):
+            askers.setdefault(name, []).append(host)
+    shared = {name: hosts for name, hosts in askers.items() if len(hosts) > 1}
+    if shared:
+        raise ControllerError(
+            "vm_asked_on_several_hosts",
+            "Several hosts of this play would each make a VM of the same name; nothing was made",
+            found="; ".join("%s on %s" % (name, ", ".join(hosts)) for name, hosts in sorted(shared.items())),
+            wanted="each new VM on one host",
+            hint="Run the play on one host (trustedvm_hosts, --limit), or give each host a vm_provision_vms of its own in the inventory",
+        )
+    return True
+
+
+def _may_need_key(vm: PlannedVm) -> bool:
+    return vm.encrypted and not vm.had_state
+
+
+def _binds_anew(vm: PlannedVm) -> bool:
+    return vm.record is not None and vm.key_provider not in (None, vm.record.get("key_provider"))
+
+
 def _record_item(vm: PlannedVm, host: str) -> Item:
-    item: Item = {"uuid": vm.uuid, "name": vm.name, "host": host}
+    """The whole record of a new VM. Of a known one only what its key needs: the rest is written when the VM is as described."""
+    item: Item = {"uuid": vm.uuid, "host": host}
     if vm.record is None:
-        item["vm_state"] = "provisioning"
+        item.update(name=vm.name, vm_state="provisioning")
+        if vm.tpm is not None:
+            item["vtpm"] = dict(vm.tpm)
     else:
         # A VM that another host owns is a conflict that names both, not a silent take-over.
         item["expect"] = {"host": host}
-    if vm.key_provider is not None:
+    if vm.record is None and vm.key_provider is not None or _binds_anew(vm):
         item["key_provider"] = vm.key_provider
-    if vm.tpm is not None:
-        item["vtpm"] = dict(vm.tpm)
     return item
 
 
@@ -93,8 +133,14 @@ def _domain_item(vm: PlannedVm, state: str, allow_unencrypted: bool) -> Item:
     return item
 
 
-def vm_records(domain_results: Sequence[Mapping[str, Any]], host: str, require_host: bool = True) -> list[Item]:
-    """vm_record items for the VMs that the vm module brought to where they should be."""
+def vm_records(
+    domain_results: Sequence[Mapping[str, Any]], host: str, require_host: bool = True, vtpms: Optional[Mapping[str, Item]] = None
+) -> list[Item]:
+    """vm_record items for the VMs that the vm module brought to where they should be.
+
+    Args:
+        vtpms: by UUID, what the vTPM is to be now.
+    """
     items = []
     for result in succeeded(domain_results):
         item: Item = {"uuid": result["uuid"], "name": result["name"], "host": host, "vm_state": _recorded_state(result["state"])}
@@ -102,8 +148,11 @@ def vm_records(domain_results: Sequence[Mapping[str, Any]], host: str, require_h
             item["expect"] = {"host": host}
         if result.get("nvram"):
             item["nvram"] = {"storage": "directory", "path": result["nvram"]["path"], "format": "raw"}
+        vtpm = dict((vtpms or {}).get(result["uuid"]) or {})
         if result.get("tpm") and result.get("tpm_state_exists"):
-            item["vtpm"] = {"state_exists": True}
+            vtpm["state_exists"] = True
+        if vtpm:
+            item["vtpm"] = vtpm
         items.append(item)
     return items
 
@@ -114,32 +163,11 @@ def _recorded_state(state: str) -> str:
 
 def outcome(
     domain_results: Sequence[Mapping[str, Any]],
-    operation: str,
+    plan: Mapping[str, Any],
     record_results: Sequence[Mapping[str, Any]] = (),
     key_results: Sequence[Mapping[str, Any]] = (),
     secret_results: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, list[Item]]:
-    """What a failed run made for the VMs that it did not finish, and nothing that was there before (C6).
-
-    The vm module undoes its own part (definition, disks, NVRAM) by itself.
-
-    Returns:
-        Items that remove them: ``secrets``, ``resource_keys``, ``records``.
-    """
-    finished = {result["uuid"] for result in succeeded(domain_results)}
-    keys = [result for result in created(key_results) if result["vm"] not in finished]
-    finished_usages = {vtpm_usage(uuid) for uuid in finished}
-    return {
-        "secrets": [
-            # A VM that was defined before the run still names its secret: then it stays.
-            {"uuid": result["uuid"], "state": "absent", "in_use": "keep"}
-            for result in created(secret_results)
-            if result["usage"] not in finished_usages
-        ],
-        "resource_keys": [
-            {"vm": result["vm"], "state": "absent", "purpose": "provision", "only_created_by": operation} for result in keys
-        ],
-        "records": [
-            {"uuid": result["uuid"], "state": "absent"} for result in created(record_results) if result["uuid"] not in finished
-        ],
-    }
+    attempted: bool = True,
+) -> dict[str, Any]:
+    """What a failed provisioning has to undo (C6), see :func:`.undo.undo`."""
+    return undo(domain_results, plan, "provision", record_results, key_results, secret_results, attempted)

@@ -60,6 +60,13 @@ def test_m1_a_source_that_lost_its_secret_still_has_the_recorded_usage():
     assert item["usage"] == "trustedvm:vtpm:" + UUID
 
 
+@pytest.mark.parametrize(("source", "wanted", "becomes"), [(None, True, True), (None, False, False), (True, False, True), (False, True, True)])
+def test_a_fleet_that_keeps_secrets_in_memory_gets_none_on_disk(source, wanted, becomes):
+    """None: the source lost its secret, as it does when libvirtd restarts."""
+    item = migrate.secrets([preflight(secrets=[{**SECRET, "ephemeral": source}])], [record()], ephemeral_secrets=wanted)[0]
+    assert item["ephemeral"] is becomes
+
+
 def test_m2_m6_the_key_is_named_with_a_purpose_that_never_creates():
     plan = migrate.plan([record()], "hv1", "hv2", HOSTS)
     for item in migrate.secrets([preflight()], [record()]) + plan["preflight"]:
@@ -93,6 +100,16 @@ def test_an_interrupted_run_is_committed_by_the_next():
 
 def test_a_vm_that_did_not_arrive_is_not_committed():
     assert outcome([moved(failed=True, running_on="source")])["records"] == []
+
+
+def test_a_vm_that_arrived_and_then_failed_belongs_to_the_destination():
+    unproven = moved(failed=True, outcome="failed", running_on="destination")
+    assert [item["host"] for item in outcome([unproven])["records"]] == ["hv2"]
+
+
+@pytest.mark.parametrize("where", ["both", "neither", "unknown", None])
+def test_a_vm_that_may_be_anywhere_keeps_its_owner(where):
+    assert outcome([moved(failed=True, outcome="failed", running_on=where)])["records"] == []
 
 
 def test_the_source_is_cleaned_unless_told_otherwise():
