@@ -38,6 +38,12 @@ class Run:
         return sum(int(host[2]) for host in RECAP.findall(self.output))
 
     @property
+    def changes(self) -> list[tuple[str, str]]:
+        """Task and host of each change, in their order."""
+        tasks = re.split(r"^TASK \[([^\]]*)\] \**$", self.output, flags=re.M)
+        return [(task, host) for task, said in zip(tasks[1::2], tasks[2::2]) for host in re.findall(r"^changed: \[(\w+)", said, re.M)]
+
+    @property
     def hosts(self) -> dict[str, dict[str, int]]:
         return {
             name: {"ok": int(ok), "changed": int(changed), "unreachable": int(away), "failed": int(failed)}
@@ -52,12 +58,15 @@ class Fleet:
         name: keeps several fleets on one machine apart.
         directory: for the inventory, the registry and the logs.
         hosts: names; two of them are enough for a migration.
+        lab_directory: where the lab is, instead of a place that comes from the name.
     """
 
-    def __init__(self, name: str, directory: pathlib.Path, hosts: Sequence[str] = ("a", "b")) -> None:
+    def __init__(
+        self, name: str, directory: pathlib.Path, hosts: Sequence[str] = ("a", "b"), lab_directory: Optional[pathlib.Path] = None
+    ) -> None:
         self.directory = directory
         self.hosts = tuple(hosts)
-        self.lab_directory = CACHE / ("lab-" + name)
+        self.lab_directory = lab_directory or CACHE / ("lab-" + name)
         self.state_directory = directory / "state"
         self.inventory = directory / "inventory.yml"
         self.environment = {**os.environ, "TRUSTEDVM_LAB_DIR": str(self.lab_directory), "ANSIBLE_NOCOWS": "1"}
@@ -156,9 +165,11 @@ class Fleet:
         return "/srv/shared/" + name
 
     def registry_rows(self) -> dict[str, int]:
-        """How many VMs, vTPMs, NVRAM volumes and keys the registry has."""
+        """How many VMs, vTPMs, NVRAM volumes and keys the registry has; none if there is no registry yet."""
+        tables = ("vms", "vtpms", "nvram_volumes", "resource_keys")
+        if not (self.state_directory / "registry.sqlite").exists():
+            return dict.fromkeys(tables, 0)
         with sqlite3.connect("file:%s?mode=ro" % (self.state_directory / "registry.sqlite"), uri=True) as database:
-            tables = ("vms", "vtpms", "nvram_volumes", "resource_keys")
             return {table: database.execute("SELECT count(*) FROM %s" % table).fetchone()[0] for table in tables}
 
     def left_on(self, host: str) -> dict[str, list[str]]:

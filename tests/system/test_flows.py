@@ -8,7 +8,7 @@ The guests have no disk: the firmware alone uses the TPM and the NVRAM.
 from __future__ import annotations
 
 import json
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator, Optional
 
 import pytest
 import yaml
@@ -30,16 +30,25 @@ def describe(name: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def provision(fleet: Fleet, *vms: dict[str, Any], **options: Any) -> Any:
-    return fleet.playbook("provision", extra={"trustedvm_hosts": "a", "vm_provision_vms": list(vms)}, **options)
+def provision(fleet: Fleet, *vms: dict[str, Any], state: str = "running", more: Optional[dict[str, Any]] = None, **options: Any) -> Any:
+    variables = {"trustedvm_hosts": "a", "vm_provision_vms": list(vms), "vm_provision_state": state, **(more or {})}
+    return fleet.playbook("provision", extra=variables, **options)
 
 
 def migrate(fleet: Fleet, name: str, destination: str = "b", **options: Any) -> Any:
     return fleet.playbook("migrate", extra={"vm_migrate_vms": [name], "vm_migrate_destination": destination}, **options)
 
 
-def destroy(fleet: Fleet, name: str) -> Any:
-    return fleet.playbook("destroy", extra={"vm_destroy_vms": [name], "vm_destroy_force": True})
+def destroy(fleet: Fleet, name: str, **options: Any) -> Any:
+    return fleet.playbook("destroy", extra={"vm_destroy_vms": [name], "vm_destroy_force": True}, **options)
+
+
+def start(fleet: Fleet, name: str, *arguments: str, **options: Any) -> Any:
+    return fleet.playbook("start", *arguments, extra={"vm_start_vms": [name]}, **options)
+
+
+def stop(fleet: Fleet, name: str, *arguments: str, **options: Any) -> Any:
+    return fleet.playbook("stop", *arguments, extra={"vm_stop_vms": [name], "vm_stop_timeout": 1}, **options)
 
 
 def running_on(fleet: Fleet, name: str) -> list[str]:
@@ -83,77 +92,136 @@ def vm(fleet: Fleet, request: pytest.FixtureRequest) -> Iterator[str]:
 
 
 def test_check_mode_predicts_and_the_second_run_changes_nothing(fleet: Fleet) -> None:
-    wanted = describe("t1")
-    predicted = provision(fleet, wanted, check=True)
-    assert fleet.left_on("a") == EMPTY
-    done = provision(fleet, wanted)
-    assert predicted.changed == done.changed > 0
-    assert provision(fleet, wanted).changed == 0
-    predicted = migrate(fleet, "t1", check=True)
-    assert running_on(fleet, "t1") == ["a"] and fleet.left_on("b") == EMPTY
-    done = migrate(fleet, "t1")
-    assert predicted.changed > 0 and done.changed > 0
-    assert running_on(fleet, "t1") == ["b"] and owner(fleet, "t1") == "b"
-    assert fleet.left_on("a") == EMPTY
-    assert migrate(fleet, "t1").changed == 0
-    for playbook in ("start", "stop", "stop", "start"):
-        run = fleet.playbook(playbook, extra={"vm_%s_vms" % playbook: ["t1"], "vm_stop_timeout": 1})
-        assert run.changed == 0 or playbook in ("stop", "start")
-    assert fleet.playbook("start", extra={"vm_start_vms": ["t1"]}).changed == 0
-    destroy(fleet, "t1")
+    """Each playbook in check mode, for real, and once more."""
+    steps: list[tuple[Callable[..., Any], list[str], str]] = [
+        (lambda **options: provision(fleet, describe("t1"), **options), ["a"], "running"),
+        (lambda **options: migrate(fleet, "t1", **options), ["b"], "running"),
+        (lambda **options: stop(fleet, "t1", **options), [], "stopped"),
+        (lambda **options: start(fleet, "t1", **options), ["b"], "running"),
+    ]
+    for run, where, state in steps:
+        before = {host: fleet.left_on(host) for host in fleet.hosts}, running_on(fleet, "t1"), fleet.registry_rows()
+        predicted = run(check=True)
+        assert ({host: fleet.left_on(host) for host in fleet.hosts}, running_on(fleet, "t1"), fleet.registry_rows()) == before
+        done = run()
+        assert predicted.changes == done.changes and len(done.changes) == done.changed > 0
+        assert running_on(fleet, "t1") == where
+        assert controller_task(fleet, "vm_record_info", {"vms": ["t1"]})["records"][0]["vm_state"] == state
+        assert run().changed == 0
+    assert owner(fleet, "t1") == "b" and fleet.left_on("a") == EMPTY
+    left = fleet.left_on("b")
+    predicted = destroy(fleet, "t1", check=True)
+    assert fleet.left_on("b") == left and running_on(fleet, "t1") == ["b"]
+    done = destroy(fleet, "t1")
+    # Domain with its files, secret, record with its key.
+    assert predicted.changes == done.changes and done.changed == 3
     assert destroy(fleet, "t1").changed == 0
-    assert fleet.left_on("b") == EMPTY
+    assert fleet.left_on("b") == EMPTY and not any(fleet.registry_rows().values())
 
 
 class TestStart:
-    def stop(self, fleet: Fleet, vm: str) -> None:
-        fleet.playbook("stop", extra={"vm_stop_vms": [vm], "vm_stop_timeout": 1})
-
-    def start(self, fleet: Fleet, vm: str, ok: bool = True) -> Any:
-        return fleet.playbook("start", extra={"vm_start_vms": [vm]}, ok=ok)
-
     def test_m7_a_secret_that_vanished_comes_back_from_the_key(self, fleet: Fleet, vm: str) -> None:
-        self.stop(fleet, vm)
+        stop(fleet, vm)
         secret = fleet.left_on("a")["secrets"][0]
         fleet.virsh("a", "secret-undefine", secret)
-        self.start(fleet, vm)
+        predicted = start(fleet, vm, check=True)
+        assert fleet.left_on("a")["secrets"] == [] and running_on(fleet, vm) == []
+        assert predicted.changes == start(fleet, vm).changes
         assert running_on(fleet, vm) == ["a"]
         assert fleet.left_on("a")["secrets"] == [secret]
 
+    def test_m7_a_secret_that_is_on_the_host_needs_no_key(self, fleet: Fleet, vm: str) -> None:
+        stop(fleet, vm)
+        controller_task(fleet, "resource_key", {"vm": vm, "purpose": "destroy", "state": "absent"})
+        start(fleet, vm)
+        assert running_on(fleet, vm) == ["a"] and fleet.registry_rows()["resource_keys"] == 0
+
+    def test_c6_a_key_that_a_failed_start_made_goes(self, fleet: Fleet) -> None:
+        wanted = describe("t7", console={"path": "/srv/local/gone/console.log"})
+        fleet.on("a", "mkdir", "-p", "/srv/local/gone")
+        provision(fleet, wanted, state="defined")
+        secret = fleet.left_on("a")["secrets"][0]
+        fleet.virsh("a", "secret-undefine", secret)
+        controller_task(fleet, "resource_key", {"vm": "t7", "purpose": "destroy", "state": "absent"})
+        fleet.on("a", "rmdir", "/srv/local/gone")
+        assert "vm_start_failed" in start(fleet, "t7", ok=False).output
+        assert fleet.left_on("a")["secrets"] == [] and fleet.registry_rows()["resource_keys"] == 0
+        fleet.on("a", "mkdir", "/srv/local/gone")
+        start(fleet, "t7")
+        assert running_on(fleet, "t7") == ["a"] and fleet.registry_rows()["resource_keys"] == 1
+        destroy(fleet, "t7")
+        assert fleet.left_on("a") == EMPTY
+
+    @pytest.mark.parametrize("what", [start, stop])
+    def test_a_vm_whose_host_is_not_in_the_play_is_an_error(self, fleet: Fleet, vm: str, what: Callable[..., Any]) -> None:
+        run = what(fleet, vm, "--limit", "b", ok=False)
+        assert "vm_host_not_in_play" in run.output and "%s on a" % vm in run.output
+        assert running_on(fleet, vm) == ["a"]
+
     def test_m7_a_lost_key_of_a_vm_that_ran_is_an_error_not_a_new_key(self, fleet: Fleet, vm: str) -> None:
-        self.stop(fleet, vm)
+        stop(fleet, vm)
         fleet.virsh("a", "secret-undefine", fleet.left_on("a")["secrets"][0])
         controller_task(fleet, "resource_key", {"vm": vm, "purpose": "destroy", "state": "absent"})
-        run = self.start(fleet, vm, ok=False)
+        run = start(fleet, vm, ok=False)
         assert "resource_key_missing" in run.output
         assert running_on(fleet, vm) == [] and fleet.left_on("a")["secrets"] == []
         assert fleet.registry_rows()["resource_keys"] == 0
 
     def test_n5_a_vm_that_lost_its_tpm_state_is_not_started(self, fleet: Fleet, vm: str) -> None:
-        self.stop(fleet, vm)
+        stop(fleet, vm)
         state = fleet.left_on("a")["tpm_states"][0]
         fleet.on("a", "mv", state, state + ".lost")
-        run = self.start(fleet, vm, ok=False)
+        run = start(fleet, vm, ok=False)
         assert "tpm_state_missing" in run.output
         fleet.on("a", "mv", state + ".lost", state)
-        self.start(fleet, vm)
+        start(fleet, vm)
 
     def test_n4_a_vm_with_a_damaged_nvram_is_not_started(self, fleet: Fleet, vm: str) -> None:
-        self.stop(fleet, vm)
+        stop(fleet, vm)
         volume = fleet.left_on("a")["nvram"][0]
         fleet.on("a", "cp", volume, "/root/kept.fd")
         fleet.on("a", "truncate", "-s", "1000", volume)
-        assert "nvram_wrong_size" in self.start(fleet, vm, ok=False).output
+        assert "nvram_wrong_size" in start(fleet, vm, ok=False).output
         fleet.on("a", "cp", "/root/kept.fd", volume)
-        self.start(fleet, vm)
+        start(fleet, vm)
 
     def test_a_secret_with_the_wrong_value_is_named(self, fleet: Fleet, vm: str) -> None:
-        self.stop(fleet, vm)
+        stop(fleet, vm)
         secret = fleet.left_on("a")["secrets"][0]
         fleet.virsh("a", "secret-set-value", secret, "--base64", "d3Jvbmc=")
-        run = self.start(fleet, vm, ok=False)
+        run = start(fleet, vm, ok=False)
         assert running_on(fleet, vm) == []
-        assert "key" in run.output and vm in run.output
+        assert '"error_code": "key_does_not_open_tpm_state"' in run.output
+        # It was there before, so it stays; and once it is out of the way, the registry's key takes its place.
+        assert fleet.left_on("a")["secrets"] == [secret]
+        fleet.virsh("a", "secret-undefine", secret)
+        start(fleet, vm)
+
+
+class LossyPython:
+    """A Python for Ansible on a host that does its work and, once a VM runs there, ends without telling what came of it.
+
+    Args:
+        code: what it ends with. 255 is what SSH ends with when the connection broke.
+    """
+
+    PATH = "/root/lossy-python"
+    TEXT = """#!/bin/bash
+/usr/bin/python3 "$@" > /root/told; code=$?
+virsh -q list --name | grep -qx '%s' && exit %d
+cat /root/told; exit $code
+"""
+
+    def __init__(self, fleet: Fleet, vm: str, code: int) -> None:
+        self._fleet = fleet
+        self._text = self.TEXT % (vm, code)
+
+    def __enter__(self) -> dict[str, str]:
+        self._fleet.on("a", "sh", "-c", "cat > %s <<'X'\n%s\nX\nchmod 755 %s" % (self.PATH, self._text, self.PATH))
+        return {"ansible_python_interpreter": self.PATH}
+
+    def __exit__(self, *_: object) -> None:
+        self._fleet.on("a", "rm", "-f", self.PATH, "/root/told")
 
 
 class TestProvision:
@@ -170,6 +238,31 @@ class TestProvision:
         assert running_on(fleet, "t3") == ["a"]
         assert fleet.registry_rows()["vms"] == 1 and len(fleet.left_on("a")["secrets"]) == 1
         destroy(fleet, "t3")
+
+
+    @pytest.mark.parametrize("code", [137, 255], ids=["the module died", "the connection broke"])
+    def test_m4_a_vm_that_runs_keeps_its_key_when_the_result_is_lost(self, fleet: Fleet, code: int) -> None:
+        with LossyPython(fleet, "t8", code) as python:
+            run = provision(fleet, describe("t8"), more=python, ok=False)
+        assert "Report the first error" in run.output and "not known what became of t8 on a" in run.output
+        assert running_on(fleet, "t8") == ["a"]
+        assert fleet.registry_rows()["resource_keys"] == fleet.registry_rows()["vms"] == len(fleet.left_on("a")["secrets"]) == 1
+        # Nothing is lost: the next run finishes, and the VM can move.
+        provision(fleet, describe("t8"))
+        migrate(fleet, "t8")
+        destroy(fleet, "t8")
+        assert {host: fleet.left_on(host) for host in fleet.hosts} == {"a": EMPTY, "b": EMPTY}
+
+    def test_a_uuid_that_the_registry_knows_under_another_name_is_refused(self, fleet: Fleet, vm: str) -> None:
+        before = controller_task(fleet, "vm_record_info", {"vms": [vm]})["records"]
+        uuid = fleet.on("a", "virsh", "domuuid", vm).strip()
+        assert "vm_uuid_taken" in provision(fleet, describe("t9", uuid=uuid), ok=False).output
+        assert controller_task(fleet, "vm_record_info", {"vms": [vm]})["records"] == before
+
+    def test_one_list_for_all_hosts_is_refused(self, fleet: Fleet) -> None:
+        run = provision(fleet, describe("t9"), more={"trustedvm_hosts": "hypervisors"}, ok=False)
+        assert "vm_asked_on_several_hosts" in run.output and "t9 on a, b" in run.output
+        assert {host: fleet.left_on(host) for host in fleet.hosts} == {"a": EMPTY, "b": EMPTY}
 
 
 class TestMigrate:
@@ -237,6 +330,27 @@ class TestMigrate:
             fleet.lab("heal", "b")
         assert "destination_unreachable" in run.output
         assert running_on(fleet, vm) == ["a"] and fleet.left_on("b") == EMPTY
+
+    def test_m4_a_destination_without_ssh_is_the_error_and_nothing_moves(self, fleet: Fleet, vm: str) -> None:
+        inventory = fleet.directory / "no-ssh.yml"
+        inventory.write_text(yaml.safe_dump({"hypervisors": {"hosts": {"b": {"ansible_user": "nobody"}}}}), encoding="utf-8")
+        run = fleet.playbook("migrate", "-i", str(inventory), "--limit", "a", extra={"vm_migrate_vms": [vm], "vm_migrate_destination": "b"}, ok=False)
+        assert "b cannot be reached, so nothing was moved" in run.output and "destination_secret_missing" not in run.output
+        assert running_on(fleet, vm) == ["a"] and owner(fleet, vm) == "a" and fleet.left_on("b") == EMPTY
+
+    def test_a_secret_that_the_source_lost_stays_off_the_disk_where_that_is_the_policy(self, fleet: Fleet) -> None:
+        memory = {"trustedvm_ephemeral_secrets": True}
+        provision(fleet, describe("t10"), more=memory)
+        secret = fleet.left_on("a")["secrets"][0]
+        fleet.virsh("a", "secret-undefine", secret)
+        fleet.playbook("migrate", extra={"vm_migrate_vms": ["t10"], "vm_migrate_destination": "b", **memory})
+        assert fleet.left_on("b")["secrets"] == [secret] and running_on(fleet, "t10") == ["b"]
+        assert [fleet.on(host, "ls", "/etc/libvirt/secrets", check=False) for host in fleet.hosts] == ["", ""]
+        # A start without the variable does not put on disk what is in memory.
+        stop(fleet, "t10")
+        start(fleet, "t10")
+        assert fleet.on("b", "ls", "/etc/libvirt/secrets", check=False) == "" and running_on(fleet, "t10") == ["b"]
+        destroy(fleet, "t10")
 
     def test_there_and_back(self, fleet: Fleet, vm: str) -> None:
         migrate(fleet, vm)
