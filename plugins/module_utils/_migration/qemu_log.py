@@ -14,7 +14,7 @@ import re
 from typing import Any, Optional
 
 from .._core.deps import libvirt
-from .sharing import directory_pool
+from .directory_pool import directory_pool
 
 # libvirt 9.0 to 12.8, qemu:///system: qemu_conf.c, logDir.
 LOG_DIRECTORY = "/var/log/libvirt/qemu"

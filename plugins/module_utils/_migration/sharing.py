@@ -13,21 +13,21 @@ the client may answer from an old listing (NFS: acdirmax, 60 s). Nothing that ex
 either host, and the markers and the pool are gone afterwards.
 """
 
+import errno
 import os
 import secrets
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Iterator, Optional, Sequence
+from typing import Any, Optional, Sequence
 
 from .._core.connection import libvirt_message
 from .._core.deps import etree, libvirt
+from .directory_pool import directory_pool
 from .lookup import find_volume
 
 # What is made on these, by this host or by a client that it exports them to, is seen here at once.
 LOCAL_FILESYSTEMS = frozenset(("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "bcachefs", "tmpfs", "overlay"))
 
 MARKER_PREFIX = ".trustedvm-probe-"
-ENOENT = 2
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ def probe(destination: Any, directory: str, names: Sequence[str]) -> Sharing:
             exists = any(find_volume(pool, name) is not None for name in names)
             return _decide(pool, directory, exists)
     except libvirt.libvirtError as error:
-        # virReportSystemError puts errno into int1 (libvirt virerror.c), also over the wire.
-        if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == ENOENT:
+        if is_missing(error):
             return _no_directory(directory)
         return Sharing(None, None, libvirt_message(error))
 
@@ -106,13 +105,19 @@ def filesystem_type(directory: str) -> str:
     return kind
 
 
+def is_missing(error: Any) -> bool:
+    """Whether a libvirtError says that a directory or file is not there."""
+    # virReportSystemError puts errno into int1 (libvirt virerror.c), also over the wire.
+    return bool(error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == errno.ENOENT)
+
+
 def exists_there(destination: Any, path: str) -> Optional[bool]:
     """Whether the destination has a file of that path; None where it cannot be seen."""
     try:
         with directory_pool(destination, os.path.dirname(path)) as pool:
             return find_volume(pool, os.path.basename(path)) is not None
     except libvirt.libvirtError as error:
-        if error.get_error_code() == libvirt.VIR_ERR_SYSTEM_ERROR and error.get_int1() == ENOENT:
+        if is_missing(error):
             return False
         return None
 
@@ -149,18 +154,3 @@ def _marker_of_ours(pool: Any, directory: str) -> tuple[bool, Optional[str]]:
         return find_volume(pool, os.path.basename(marker)) is not None, None
     finally:
         os.unlink(marker)
-
-
-@contextmanager
-def directory_pool(destination: Any, directory: str) -> Iterator[Any]:
-    """A transient storage pool that shows a directory of the destination."""
-    root = etree.Element("pool", type="dir")
-    etree.SubElement(root, "name").text = "trustedvm-probe-" + secrets.token_hex(8)
-    # libvirt refuses two pools with one target path, comparing the text: with "/." ours never
-    # meets a pool that the operator has for this directory.
-    etree.SubElement(etree.SubElement(root, "target"), "path").text = directory + "/."
-    pool = destination.storagePoolCreateXML(etree.tostring(root, encoding="unicode"), 0)
-    try:
-        yield pool
-    finally:
-        pool.destroy()

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import os
+import time
+from types import SimpleNamespace
 
 import libvirt
 import pytest
+from lxml import etree
 from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration import sharing
+from ansible_collections.trustedvm.libvirt.plugins.module_utils._migration.directory_pool import remove_strays
 
 from ansible_collections.trustedvm.libvirt.tests.unit.plugins.module_utils._migration.fakes import FakePool, libvirt_error
 
@@ -126,12 +130,48 @@ def test_neither_marker_nor_pool_stays(pair):
 
 
 def test_the_pool_does_not_meet_the_operators_own(pair, monkeypatch):
-    """libvirt compares the target paths of pools as text."""
+    """libvirt compares the target paths of pools as text; nor does it meet one that a killed run left."""
     asked = []
     create = pair.destination.storagePoolCreateXML
     monkeypatch.setattr(pair.destination, "storagePoolCreateXML", lambda xml, flags: asked.append(xml) or create(xml))
-    probe(pair)
-    assert "<path>%s/.</path>" % os.path.dirname(pair.nvram) in asked[0]
+    paths = set()
+    for _run in range(8):
+        probe(pair)
+        paths.add(etree.fromstring(asked[-1]).findtext("target/path"))
+    assert len(paths) > 1 and all(path.startswith(os.path.dirname(pair.nvram) + "/.") for path in paths)
+    assert {os.path.normpath(path) for path in paths} == {os.path.dirname(pair.nvram)}
+
+
+def test_another_runs_pool_of_the_same_path_is_gone_round(pair, monkeypatch):
+    pair.own_copy(pair.nvram)
+    create = pair.destination.storagePoolCreateXML
+    refusals = [1, 2]
+
+    def refuse_twice(xml, flags=0):
+        if refusals:
+            refusals.pop()
+            raise libvirt_error(libvirt.VIR_ERR_OPERATION_FAILED, "operation failed: Storage source conflict with pool: 'other'")
+        return create(xml, flags)
+
+    monkeypatch.setattr(pair.destination, "storagePoolCreateXML", refuse_twice)
+    assert probe(pair) == sharing.Sharing(False, True)
+
+
+def test_pools_that_killed_runs_left_are_removed_once_they_are_old():
+    old, young, other = (StrayPool(name) for name in ("trustedvm-probe-1000-ab", "trustedvm-probe-%d-ab" % time.time(), "default"))
+    host = SimpleNamespace(listAllStoragePools=lambda flags: [old, young, other])
+    remove_strays(host)
+    assert (old.destroyed, young.destroyed, other.destroyed) == (True, False, False)
+
+
+class StrayPool:
+    destroyed = False
+
+    def __init__(self, name):
+        self.name = lambda: name
+
+    def destroy(self):
+        self.destroyed = True
 
 
 @pytest.mark.parametrize("there", [True, False])
