@@ -45,8 +45,12 @@ options:
   mode:
     description:
       - V(live) moves a running VM while it runs.
+      - V(cold) moves a VM that is off. Its NVRAM and TPM state are copied over libvirt and read back, their digests are compared, the key
+        that was given is tried on the copy, and the VM is defined on the destination; only then the source's definition goes.
+        Disks are not copied, they must be on storage that both hosts have. What both hosts share is neither copied nor deleted.
+      - V(auto) is V(live) for a VM that runs and V(cold) for one that is off.
     type: str
-    choices: [live]
+    choices: [live, cold, auto]
     default: live
   tls:
     description:
@@ -155,7 +159,7 @@ options:
       mode:
         description: As O(mode).
         type: str
-        choices: [live]
+        choices: [live, cold, auto]
       tls:
         description: As O(tls).
         type: bool
@@ -455,7 +459,7 @@ SPEC = ItemSpec(
         "destination_host": {"type": "str"},
         "destination_uri": {"type": "str"},
         "pkipath": {"type": "str"},
-        "mode": {"type": "str", "choices": ["live"], "default": "live"},
+        "mode": {"type": "str", "choices": ["live", "cold", "auto"], "default": "live"},
         "tls": {"type": "bool", "default": True},
         "tls_hostname": {"type": "str"},
         "undefine_source": {"type": "bool", "default": True},

@@ -12,7 +12,7 @@ from typing import Any, Optional
 from .._core.deps import etree
 from .._core.domains import as_uuid
 from .._core.host_paths import HostPaths
-from .._domain.description import loader_of, nvram_of
+from .._domain.description import Nvram, loader_of, nvram_of
 from .._tpm.device import EMULATOR, TpmSpec, read_tpm
 from .._tpm.state_dir import StateLocation, locate
 
@@ -55,10 +55,7 @@ class Machine:
 
 
 def read_machine(domain: Any, paths: Optional[HostPaths]) -> Machine:
-    """Read a parsed live ``<domain>``.
-
-    It must be the live XML: with firmware autoselection libvirt 9.0 has the NVRAM path only there.
-    """
+    """Read a parsed ``<domain>``: the live one of a VM that runs."""
     uuid = domain.findtext("uuid")
     tpm = read_tpm(domain)
     emulated = tpm is not None and tpm.backend == EMULATOR
@@ -72,12 +69,22 @@ def read_machine(domain: Any, paths: Optional[HostPaths]) -> Machine:
         machine=os_type.get("machine"),
         emulator=domain.findtext("devices/emulator"),
         loader=loader_of(domain),
-        nvram=os.path.normpath(nvram.path) if nvram is not None and nvram.path else None,
+        nvram=_nvram_path(domain, nvram, paths),
         nvram_template=nvram.template if nvram is not None else None,
         tpm=tpm,
         tpm_state=locate(paths, uuid, tpm) if paths is not None and emulated else None,
         cpu=_checked_cpu(domain.find("cpu")),
     )
+
+
+def _nvram_path(domain: Any, nvram: Optional[Nvram], paths: Optional[HostPaths]) -> Optional[str]:
+    """With firmware autoselection libvirt before 9.2 has the path only in the XML of a VM that runs."""
+    if nvram is not None:
+        return os.path.normpath(nvram.path) if nvram.path else None
+    if paths is None or domain.find("os").get("firmware") != "efi":
+        return None
+    # qemu_firmware.c and qemu_domain.c, 9.0 to 12.8: the name of a raw one.
+    return os.path.join(paths.nvram, domain.findtext("name") + "_VARS.fd")
 
 
 def _checked_cpu(cpu: Any) -> Optional[str]:

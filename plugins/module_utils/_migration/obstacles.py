@@ -22,7 +22,7 @@ def find_obstacles(survey: Survey, request: Request, check_mode: bool) -> list[T
     machine, host = survey.machine, survey.destination_host or ""
     if machine is None or survey.here is None:
         return []
-    found = [_job_obstacle(survey.here, machine), _key_obstacle(survey, request)]
+    found = [_job_obstacle(survey.here, machine), key_obstacle(survey, request)]
     provided = request.provided_secrets if check_mode else ()
     found += [secret.obstacle(host, provided) for secret in survey.secrets]
     found.append(_tpm_state_obstacle(survey, request))
@@ -40,7 +40,7 @@ def _job_obstacle(domain: Any, machine: Machine) -> Optional[TrustedVMError]:
     )
 
 
-def _key_obstacle(survey: Survey, request: Request) -> Optional[TrustedVMError]:
+def key_obstacle(survey: Survey, request: Request) -> Optional[TrustedVMError]:
     """The key that the destination's secret will get must open the state that travels there."""
     machine = survey.machine
     if request.value is None or machine is None or machine.tpm_state is None or not machine.secret_uuids:
@@ -83,3 +83,15 @@ def _tpm_state_obstacle(survey: Survey, request: Request) -> Optional[TrustedVME
         hint="Set tpm_state_sharing=local if each host has its own directory; a live migration "
         "that fails deletes a shared one",
     )
+
+
+def refuse(obstacles: list[TrustedVMError]) -> None:
+    """Raise the first obstacle; the others are told in its details, to be removed in one go."""
+    if not obstacles:
+        return
+    first = obstacles[0]
+    if len(obstacles) > 1:
+        first.details["obstacles"] = [
+            {"error_code": obstacle.code, "msg": str(obstacle)} for obstacle in obstacles
+        ]
+    raise first

@@ -6,6 +6,7 @@ from __future__ import annotations
 """From one item to its change: look, decide, and say the steps."""
 
 import time
+from functools import partial
 from typing import Any, Mapping, Optional
 
 from .._core.change import Change, Step
@@ -20,8 +21,8 @@ from .aftermath import source_leftovers
 from .destination import Destinations, unreachable, within
 from .job import Progress
 from .live import LiveMove
-from .obstacles import find_obstacles
-from .request import Request
+from .obstacles import find_obstacles, refuse
+from .request import COLD, Request
 from .survey import Survey, find_here, find_there, look_at_state
 
 # libvirt asks each QEMU binary once for its capabilities, which takes seconds on a slow host.
@@ -67,7 +68,7 @@ class MigrationPlanner:
         try:
             find_here(survey, self._domains, request, self._paths)
             survey.destination = self._destinations.get(request.destination_uri, request.connect_timeout)
-            self._look(survey, request)
+            files = self._look(survey, request)
         except TrustedVMError as error:
             error.details = {**self._known(survey), **error.details}
             raise
@@ -75,17 +76,26 @@ class MigrationPlanner:
             failure = libvirt_failure(error, "looking at VM '%s' on both hosts" % request.vm)
             failure.details = {**self._known(survey), **failure.details}
             raise failure from error
-        return self._change(survey, request, time.monotonic() - started)
+        return self._change(survey, request, files, time.monotonic() - started)
 
-    def _look(self, survey: Survey, request: Request) -> None:
-        def work() -> None:
+    def _look(self, survey: Survey, request: Request) -> list[Any]:
+        """Look at both hosts; returns the files that a cold migration has to see to."""
+
+        def work() -> list[Any]:
             survey.destination_host = survey.destination.getHostname()
             find_there(survey, self._domains, request, self._paths)
             look_at_state(survey, request)
-            if not survey.already_there:
-                _refuse(find_obstacles(survey, request, self._check_mode))
+            if survey.already_there:
+                return []
+            if survey.mode == COLD:
+                # Not at the top: a live migration need not compile it.
+                from .cold_plan import look
 
-        within(PREFLIGHT_SECONDS, work, lambda why: unreachable(request.destination_uri, why))
+                return list(look(survey, request, self._check_mode))
+            refuse(find_obstacles(survey, request, self._check_mode))
+            return []
+
+        return within(PREFLIGHT_SECONDS, work, lambda why: unreachable(request.destination_uri, why))
 
     @staticmethod
     def _known(survey: Survey) -> dict[str, Any]:
@@ -95,7 +105,7 @@ class MigrationPlanner:
             place = "unknown"
         return {**survey.as_result(), "running_on": place}
 
-    def _change(self, survey: Survey, request: Request, preflight_s: float) -> Change:
+    def _change(self, survey: Survey, request: Request, files: list[Any], preflight_s: float) -> Change:
         where = {"host": survey.source_host if not survey.already_there else survey.destination_host}
         active = survey.there if survey.already_there else survey.here
         state = power_state(active).state
@@ -110,9 +120,12 @@ class MigrationPlanner:
         if survey.already_there:
             self._plan_undefine(survey, request, change)
             change.details["source_leftovers"] = [] if _stays(survey, change) else source_leftovers(survey)
+        elif survey.mode == COLD:
+            from .cold import ColdMove
+
+            change.steps += ColdMove(survey, request, self._destinations, change, files, preflight_s, self._paths).steps()
         else:
-            move = LiveMove(survey, request, self._destinations, change, preflight_s, self._on_progress)
-            change.steps += move.steps()
+            change.steps += LiveMove(survey, request, self._destinations, change, preflight_s, self._on_progress).steps()
         if request.clean_source:
             self._plan_cleaning(survey, change)
         return change
@@ -135,27 +148,46 @@ class MigrationPlanner:
     def _plan_cleaning(self, survey: Survey, change: Change) -> None:
         """The last step; without the first where an earlier run moved the VM and did not get to it."""
         # Not at the top: it brings three rooms that a preflight need not compile (0.2 s a call).
-        from .cleanup import clean, source_secrets
+        from .cleanup import clean
 
         if survey.already_there:
             if _stays(survey, change):
                 return
-            left = change.details["source_leftovers"] + source_secrets(survey)
+            left, _kept = _removable(survey)
             # What a definition that is about to go still names counts as removable.
             if not (left if change.steps else clean(survey, left, check_mode=True).removed):
                 return
             change.outcome = CLEANED
             change.before = {**change.before, "left_on": survey.source_host}
+        elif not change.steps:
+            return
         change.steps.append(Step("clean %s" % survey.source_host, lambda: self._clean(survey, change)))
 
     def _clean(self, survey: Survey, change: Change) -> None:
-        from .cleanup import clean, source_secrets
+        from .cleanup import clean
 
-        done = clean(survey, source_leftovers(survey) + source_secrets(survey))
-        change.details.update(source_removed=done.removed, source_leftovers=done.left)
+        try:
+            left, kept = within(PREFLIGHT_SECONDS, lambda: _removable(survey), partial(unreachable, survey.destination_uri or ""))
+        except (TrustedVMError, libvirt.libvirtError) as error:
+            # The VM has arrived; what cannot be proven stays.
+            left, kept = [], [{**one, "reason": str(error)} for one in source_leftovers(survey)]
+        done = clean(survey, left)
+        change.details.update(source_removed=done.removed, source_leftovers=done.left + kept)
         gone = [one["path"] for one in done.removed if one["kind"] == "secret"]
         for secret in change.details["secrets"]:
             secret["on_source"] = secret["on_source"] and secret["uuid"] not in gone
+
+
+def _removable(survey: Survey) -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """What cleaning the source removes, and what stays with a reason."""
+    from .cleanup import source_secrets
+
+    left = source_leftovers(survey) + source_secrets(survey)
+    if survey.mode != COLD or (survey.there is not None and survey.there.isActive()):
+        return left, []
+    from .cold_plan import proven_leftovers
+
+    return proven_leftovers(survey, left)
 
 
 def _stays(survey: Survey, change: Change) -> bool:
@@ -173,15 +205,3 @@ def _not_persistent(survey: Survey) -> TrustedVMError:
         hint="Define it there from its XML (virsh dumpxml, virsh define), then run again; or set persist_destination=false, "
         "which gives the definition up",
     )
-
-
-def _refuse(obstacles: list[TrustedVMError]) -> None:
-    """Raise the first obstacle; the others are told in its details, to be removed in one go."""
-    if not obstacles:
-        return
-    first = obstacles[0]
-    if len(obstacles) > 1:
-        first.details["obstacles"] = [
-            {"error_code": obstacle.code, "msg": str(obstacle)} for obstacle in obstacles
-        ]
-    raise first

@@ -17,6 +17,10 @@ SHARING_DETECT = "detect"
 SHARING_LOCAL = "local"
 SHARING_SHARED = "shared"
 
+LIVE = "live"
+COLD = "cold"
+AUTO = "auto"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -28,6 +32,7 @@ class Request:
 
     vm: str
     destination_uri: str
+    mode: str = LIVE
     tls: bool = True
     tls_hostname: Optional[str] = None
     undefine_source: bool = True
@@ -59,9 +64,16 @@ class Request:
                 "clean_source removes what a definition on the source needs, and undefine_source=false keeps that definition",
                 hint="Set one of the two to its default",
             )
+        if options["mode"] == COLD and not options["persist_destination"]:
+            raise TrustedVMError(
+                "invalid_option",
+                "A VM that is off is nothing but its definition, and persist_destination=false makes none",
+                hint="Leave persist_destination at its default for a cold migration",
+            )
         return cls(
             vm=options["vm"],
             destination_uri=_destination_uri(options),
+            mode=options["mode"],
             tls=options["tls"],
             tls_hostname=options["tls_hostname"],
             undefine_source=options["undefine_source"],

@@ -17,7 +17,7 @@ from .._domain.lifecycle import power_state
 from .dest_secrets import TpmSecret
 from .lookup import find_domain
 from .machine import Machine, read_machine
-from .request import SHARING_LOCAL, SHARING_SHARED, Request
+from .request import AUTO, COLD, LIVE, SHARING_LOCAL, SHARING_SHARED, Request
 from .sharing import NOT_THERE, Sharing, probe
 
 
@@ -29,7 +29,8 @@ class Survey:
         source_is_local: the source's libvirt runs on this machine, so its files can be seen.
         here: the ``virDomain`` on the source, None where it has none.
         there: the one with the same UUID on the destination.
-        already_there: it runs on the destination and not here.
+        mode: ``live`` or ``cold``, decided once both hosts were asked.
+        already_there: it runs on the destination and not here; or it is off, and only the destination has it.
         nvram: whether the NVRAM file is one and the same at both ends; None without a file.
         tpm_state: the same for the emulated TPM's state.
         key_opens: the key given with the request opens the TPM state; None if it was not tried.
@@ -44,6 +45,7 @@ class Survey:
     machine: Optional[Machine] = None
     here: Optional[Any] = None
     there: Optional[Any] = None
+    mode: str = LIVE
     already_there: bool = False
     secrets: list[TpmSecret] = field(default_factory=list)
     nvram: Optional[Sharing] = None
@@ -69,6 +71,7 @@ class Survey:
             "source_host": self.source_host,
             "destination_host": self.destination_host,
             "destination_uri": self.destination_uri,
+            "mode": self.mode,
             "key_opens": self.key_opens,
             "secrets": [secret.as_result() for secret in self.secrets],
             "nvram": nvram,
@@ -103,15 +106,49 @@ def find_there(survey: Survey, domains: DomainIndex, request: Request, paths: Op
     if survey.here is None and survey.there is None:
         raise _not_found(survey, request.vm, len(domains.all()))
     running = survey.running_on()
-    survey.already_there = running == "destination"
+    survey.mode = _mode(request, running)
+    survey.already_there = running == "destination" or (
+        survey.mode == COLD and running == "neither" and survey.here is None
+    )
     if survey.here is None or survey.already_there:
         survey.machine = _read(survey.there, paths)
     if running == "both":
         raise _running_on_both(survey)
-    if running == "neither":
+    if survey.already_there:
+        return
+    if survey.mode == COLD:
+        _refuse_cold(survey, request, running)
+    elif running == "neither":
         raise _not_running(survey)
-    if not survey.already_there:
-        _refuse_occupied(survey)
+    else:
+        _refuse_defined(survey)
+    _refuse_namesake(survey)
+
+
+def _mode(request: Request, running: str) -> str:
+    if request.mode != AUTO:
+        return request.mode
+    return COLD if running == "neither" else LIVE
+
+
+def _refuse_cold(survey: Survey, request: Request, running: str) -> None:
+    name = survey.machine.name if survey.machine else ""
+    if _host_uuid(survey.source) == _host_uuid(survey.destination):
+        raise _same_host(survey, name, "neither")
+    if running != "neither":
+        raise TrustedVMError(
+            "vm_running",
+            "VM '%s' runs on %s, and a cold migration moves only what is off" % (name, survey.source_host),
+            found="running or paused",
+            wanted="shut off",
+            hint="Shut it down, or set mode=live or mode=auto",
+        )
+    if not request.persist_destination:
+        raise TrustedVMError(
+            "invalid_option",
+            "VM '%s' is off, and persist_destination=false would leave it defined nowhere" % name,
+            hint="Leave persist_destination at its default",
+        )
 
 
 def _read(domain: Any, paths: Optional[HostPaths]) -> Machine:
@@ -131,14 +168,7 @@ def _running_on_both(survey: Survey) -> TrustedVMError:
     """Active at both ends: one host seen twice, or two running copies."""
     name = survey.machine.name if survey.machine else ""
     if _host_uuid(survey.source) == _host_uuid(survey.destination):
-        return TrustedVMError(
-            "same_host",
-            "%s is the host on which VM '%s' runs already" % (survey.destination_uri, name),
-            found="host %s at both ends" % survey.source_host,
-            wanted="another host",
-            hint="Name a destination that is not the source",
-            details={"running_on": "source"},
-        )
+        return _same_host(survey, name, "source")
     return TrustedVMError(
         "vm_already_on_destination",
         "VM '%s' runs on %s and on %s at the same time" % (name, survey.source_host, survey.destination_host),
@@ -154,13 +184,24 @@ def _not_running(survey: Survey) -> TrustedVMError:
         "VM '%s' is defined on %s but does not run, and a live migration moves only what runs" % (name, place),
         found="state shut off",
         wanted="running or paused",
-        hint="Start the VM first"
+        hint="Start the VM first, or set mode=cold or mode=auto"
         if survey.here is not None
         else "There is nothing to migrate on %s; start the VM on %s" % (survey.source_host, place),
     )
 
 
-def _refuse_occupied(survey: Survey) -> None:
+def _same_host(survey: Survey, name: str, running: str) -> TrustedVMError:
+    return TrustedVMError(
+        "same_host",
+        "%s is the host on which VM '%s' is already" % (survey.destination_uri, name),
+        found="host %s at both ends" % survey.source_host,
+        wanted="another host",
+        hint="Name a destination that is not the source; hosts cloned from one image need a host_uuid each (libvirtd.conf)",
+        details={"running_on": running},
+    )
+
+
+def _refuse_defined(survey: Survey) -> None:
     machine = survey.machine
     if machine is None:
         return
@@ -174,6 +215,12 @@ def _refuse_occupied(survey: Survey) -> None:
             hint="See that it is not needed and undefine it there, keeping its NVRAM and TPM state "
             "(virsh undefine --keep-nvram --keep-tpm)",
         )
+
+
+def _refuse_namesake(survey: Survey) -> None:
+    machine = survey.machine
+    if machine is None:
+        return
     namesake = find_domain(survey.destination, machine.name)
     if namesake is not None and namesake.UUIDString() != machine.uuid:
         raise TrustedVMError(

@@ -60,6 +60,10 @@ class FakeDomain:
         self.calls: list[tuple[str, dict[str, Any], int]] = []
         self.aborted = False
         self.undefined_with: Optional[int] = None
+        self.starts_at_boot = 0
+        self.managed_save = 0
+        self.snapshots = 0
+        self.checkpoints: list[str] = []
 
     def name(self) -> str:
         return str(ElementTree.fromstring(self.xml).findtext("name"))
@@ -93,7 +97,24 @@ class FakeDomain:
     def abortJob(self) -> None:
         self.aborted = True
 
+    def autostart(self) -> int:
+        return self.starts_at_boot
+
+    def setAutostart(self, value: int) -> None:
+        self.host.touch("setAutostart")
+        self.starts_at_boot = value
+
+    def hasManagedSaveImage(self, flags: int = 0) -> int:
+        return self.managed_save
+
+    def snapshotNum(self, flags: int = 0) -> int:
+        return self.snapshots
+
+    def listAllCheckpoints(self, flags: int = 0) -> list[str]:
+        return self.checkpoints
+
     def undefineFlags(self, flags: int) -> None:
+        self.host.touch("undefineFlags")
         self.undefined_with = flags
         self.host.domains.remove(self)
 
@@ -149,23 +170,49 @@ class FakeSecret:
 
 
 class FakeVolume:
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, pool: FakePool) -> None:
         self.path = path
+        self.pool = pool
+
+    def name(self) -> str:
+        return os.path.basename(self.path)
 
     def info(self) -> list[int]:
         return [0, os.path.getsize(self.path), os.path.getsize(self.path)]
 
+    def upload(self, stream: FakeStream, offset: int, length: int, flags: int = 0) -> None:
+        self.pool.host.touch("upload")
+        stream.target, stream.length = self.path, length
+
     def delete(self, flags: int = 0) -> None:
+        self.pool.host.touch("delete")
         os.unlink(self.path)
+        self.pool.files.remove(os.path.basename(self.path))
 
     def download(self, stream: FakeStream, offset: int, length: int, flags: int = 0) -> None:
+        self.pool.host.touch("download")
         with open(self.path, "rb") as file:
             file.seek(offset)
-            stream.data = file.read(length)
+            # libvirt: 0 is all that follows.
+            stream.data = file.read(length or -1)
 
 
 class FakeStream:
     data = b""
+    target = ""
+    length = 0
+
+    def __init__(self, host: Optional[FakeHost] = None) -> None:
+        self.host = host
+
+    def sendAll(self, handler: Callable[[Any, int, Any], bytes], opaque: Any) -> None:
+        with open(self.target, "r+b") as file:
+            part = handler(self, 2, opaque)
+            while part:
+                file.write(part)
+                if self.host is not None and file.tell() < self.length:
+                    self.host.touch("sendAll")
+                part = handler(self, 2, opaque)
 
     def recvAll(self, handler: Callable[[Any, bytes, Any], Any], opaque: Any) -> None:
         handler(self, self.data, opaque)
@@ -184,16 +231,18 @@ class FakePool:
         self.destroyed = False
 
     def refresh(self, flags: int = 0) -> None:
-        self.files = os.listdir(self.directory)
+        # A pool that is only defined need not have its directory.
+        self.files = os.listdir(self.directory) if os.path.isdir(self.directory) else []
 
     def storageVolLookupByName(self, name: str) -> FakeVolume:
         if name not in self.files:
             raise libvirt_error(libvirt.VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: no storage vol with matching name")
-        return FakeVolume(os.path.join(self.directory, name))
+        return FakeVolume(os.path.join(self.directory, name), self)
 
     def createXML(self, xml: str, flags: int = 0) -> FakeVolume:
         volume = ElementTree.fromstring(xml)
         path = os.path.join(self.directory, str(volume.findtext("name")))
+        self.host.touch("createXML")
         if self.host.volume_error is not None:
             raise self.host.volume_error
         if os.path.exists(path):
@@ -201,7 +250,19 @@ class FakePool:
         with open(path, "wb") as file:
             file.truncate(int(volume.findtext("capacity") or 0))
         self.files.append(os.path.basename(path))
-        return FakeVolume(path)
+        return FakeVolume(path, self)
+
+    def createXMLFrom(self, xml: str, original: FakeVolume, flags: int = 0) -> FakeVolume:
+        made = self.createXML(xml)
+        with open(made.path, "wb") as file, open(original.path, "rb") as source:
+            content = source.read()
+            file.write(content[:2])
+            self.host.touch("createXMLFrom")
+            file.write(content[2:])
+        return made
+
+    def listAllVolumes(self, flags: int = 0) -> list[FakeVolume]:
+        return [FakeVolume(os.path.join(self.directory, name), self) for name in self.files]
 
     def destroy(self) -> None:
         self.destroyed = True
@@ -237,6 +298,27 @@ class FakeHost:
         self.machines = ["pc-q35-7.2"]
         self.cpu_verdict = libvirt.VIR_CPU_COMPARE_SUPERSET
         self.closed = False
+        self.calls_made: list[str] = []
+        self.fail_at = 0
+        self.failure: Optional[BaseException] = None
+        self.defined_with = 0
+
+    def touch(self, what: str) -> None:
+        """Each call that could fail or be the last one of a killed run is counted."""
+        self.calls_made.append(what)
+        if len(self.calls_made) == self.fail_at and self.failure is not None:
+            raise self.failure
+
+    def defineXMLFlags(self, xml: str, flags: int = 0) -> FakeDomain:
+        self.touch("defineXMLFlags")
+        self.defined_with = flags
+        return self.add(FakeDomain(self, xml, (5, 0)))
+
+    def listAllStoragePools(self, flags: int = 0) -> list[FakePool]:
+        return []
+
+    def storageVolLookupByPath(self, path: str) -> FakeVolume:
+        raise libvirt_error(libvirt.VIR_ERR_NO_STORAGE_VOL, "Storage volume not found: no storage vol with matching path")
 
     def add(self, domain: FakeDomain) -> FakeDomain:
         self.domains.append(domain)
@@ -293,6 +375,7 @@ class FakeHost:
         raise libvirt_error(libvirt.VIR_ERR_NO_SECRET, "Secret not found: no secret with matching uuid")
 
     def storagePoolCreateXML(self, xml: str, flags: int = 0) -> FakePool:
+        self.touch("storagePoolCreateXML")
         if self.pool_error is not None:
             raise self.pool_error
         asked = os.path.normpath(str(ElementTree.fromstring(xml).findtext("target/path")))
@@ -309,7 +392,7 @@ class FakeHost:
         return FakePool(self, self.root + asked)
 
     def newStream(self, flags: int = 0) -> FakeStream:
-        return FakeStream()
+        return FakeStream(self)
 
     def getDomainCapabilities(self, emulator: str, arch: str, machine: str, kind: str, flags: int = 0) -> str:
         if machine not in self.machines:
