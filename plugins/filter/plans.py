@@ -14,7 +14,7 @@ from typing import Any, Callable
 from ansible.errors import AnsibleFilterError
 
 from ..plugin_utils._core.errors import ControllerError
-from ..plugin_utils._plans import descriptions, destroy, migrate, placement, provision, start, stop
+from ..plugin_utils._plans import descriptions, destroy, journal, migrate, placement, provision, reconcile, start, stop
 
 
 def _for_templates(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,5 +45,13 @@ class FilterModule:
             "migrate_plan": migrate.plan,
             "migrate_secrets": migrate.secrets,
             "migrate_outcome": migrate.outcome,
+            "migrate_operations": journal.operations,
+            "migrate_closings": journal.closings,
+            "reconcile_claims": reconcile.claims,
+            "reconcile_decisions": reconcile.decide,
+            "reconcile_migrations": reconcile.migrations,
+            "reconcile_leftovers": reconcile.leftovers,
+            "reconcile_records": reconcile.records,
+            "reconcile_closings": reconcile.closings,
         }
         return {name: _for_templates(function) for name, function in filters.items()}

@@ -10,7 +10,6 @@ from datetime import datetime
 from typing import Any, Callable, Mapping, Optional, Sequence
 
 from .._core.change import Change
-from .._core.errors import ControllerError
 from .._core.holder import is_gone
 from .._registry.engine import Registry, Session
 from .._registry.operation_records import Holder, OperationRecord
@@ -40,7 +39,7 @@ def is_unfinished(record: OperationRecord, current: datetime) -> bool:
 
 def operation_view(record: OperationRecord, current: Optional[datetime] = None) -> dict[str, Any]:
     """A row as results show it."""
-    view = {
+    view: dict[str, Any] = {
         "id": record.id,
         "kind": record.kind,
         "vm": record.vm_uuid,

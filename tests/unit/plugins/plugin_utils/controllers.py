@@ -22,6 +22,7 @@ from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.operat
 
 VM = "0d0b1bd2-5c3a-4e0f-9f3a-6d2f4f1f6b11"
 OTHER = "7b6a5d0e-92c1-4a53-8f1e-3a44f0f6c922"
+ALICE = Holder("alice", "ctl", 4711)
 THIRD = "11111111-92c1-4a53-8f1e-3a44f0f6c922"
 
 
@@ -80,7 +81,7 @@ class Controller:
             meanwhile,
         )
 
-    def operations(self, *items, check_mode=False, meanwhile=None, holder=Holder("alice", "ctl", 4711)):
+    def operations(self, *items, check_mode=False, meanwhile=None, holder=ALICE):
         return self.converge(
             OPERATION_OPTIONS,
             items,
