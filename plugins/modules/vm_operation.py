@@ -40,7 +40,7 @@ options:
         type: str
       run:
         description:
-          - Which run this is: any text that no other run has. Only the run that opened or took over an operation may write to it.
+          - A name for the run that no other run has. Only the run that opened or took over an operation may write to it.
         type: str
       kind:
         description:
@@ -94,7 +94,7 @@ options:
     type: str
   run:
     description:
-      - Which run this is: any text that no other run has. Only the run that opened or took over an operation may write to it.
+      - A name for the run that no other run has. Only the run that opened or took over an operation may write to it.
     type: str
   kind:
     description:
