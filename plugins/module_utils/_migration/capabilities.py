@@ -15,7 +15,7 @@ from .machine import Machine
 
 
 def obstacles(source: Any, destination: Any, machine: Machine, host: str) -> list[TrustedVMError]:
-    """Machine type, firmware, TPM emulator and CPU; an empty list where nothing speaks against it."""
+    """Machine type, firmware, TPM emulator, CPU and how many of them; an empty list where nothing speaks against it."""
     try:
         there = _domain_capabilities(destination, machine)
     except libvirt.libvirtError as error:
@@ -25,6 +25,7 @@ def obstacles(source: Any, destination: Any, machine: Machine, host: str) -> lis
     found = (
         _tpm_obstacle(machine, there, host),
         _firmware_obstacle(source, machine, there, host),
+        _vcpu_obstacle(machine, there, host),
         _cpu_obstacle(destination, machine, host),
     )
     return [obstacle for obstacle in found if obstacle is not None]
@@ -75,6 +76,19 @@ def _firmware_obstacle(source: Any, machine: Machine, there: Any, host: str) -> 
         found=_words(sorted(_loaders(there))),
         wanted=machine.loader,
         hint="Install the firmware package of the source there (Debian: ovmf), in a release that has this file",
+    )
+
+
+def _vcpu_obstacle(machine: Machine, there: Any, host: str) -> Optional[TrustedVMError]:
+    limit = there.find("vcpu")
+    if limit is None or machine.vcpus <= int(limit.get("max", machine.vcpus)):
+        return None
+    return TrustedVMError(
+        "destination_vcpu_limit",
+        "VM '%s' has more virtual CPUs than host %s can give to one VM" % (machine.name, host),
+        found="at most %s for machine type %s" % (limit.get("max"), machine.machine),
+        wanted="%d" % machine.vcpus,
+        hint="Give the VM fewer (virsh setvcpus --maximum --config, then restart it), or choose a host with a newer QEMU",
     )
 
 

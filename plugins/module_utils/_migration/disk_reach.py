@@ -17,7 +17,7 @@ from .sharing import Sharing, probe
 from .survey import Survey
 
 # Pools whose volumes are files of a directory; the others are devices, or on the network.
-_FILE_POOLS = ("dir", "fs", "netfs")
+FILE_POOLS = ("dir", "fs", "netfs")
 _NETWORK_POOLS = ("rbd", "gluster", "iscsi", "iscsi-direct", "sheepdog", "vstorage")
 
 _REACHED = Sharing(True, True)
@@ -33,18 +33,18 @@ def disk_obstacles(survey: Survey, request: Request) -> list[TrustedVMError]:
 
 
 def _obstacle(survey: Survey, disk: Disk, unsafe: bool) -> Optional[TrustedVMError]:
-    reach = _reach(survey, disk)
-    if reach.shared or (reach.exists is not False and (unsafe or (_lent(disk) and reach.exists))):
+    there = reach(survey, disk)
+    if there.shared or (there.exists is not False and (unsafe or (_lent(disk) and there.exists))):
         return None
     host, name = survey.destination_host, survey.machine.name if survey.machine else ""
-    if reach.exists is False and reach.shared is False:
+    if there.exists is False and there.shared is False:
         return TrustedVMError(
             "disk_not_on_destination",
             "Host %s does not have %s of VM '%s'" % (host, disk.label, name),
             found="no such disk there",
             hint="Put it there, or on storage that both hosts have: a cold migration does not copy disks",
         )
-    if reach.shared is False:
+    if there.shared is False:
         return TrustedVMError(
             "disk_not_shared",
             "%s on host %s is not the disk of VM '%s', but another one of that name" % (disk.label, host, name),
@@ -54,7 +54,7 @@ def _obstacle(survey: Survey, disk: Disk, unsafe: bool) -> Optional[TrustedVMErr
     return TrustedVMError(
         "disk_sharing_unknown",
         "It cannot be seen whether host %s has %s of VM '%s'" % (host, disk.label, name),
-        found=reach.reason,
+        found=there.reason,
         hint="If both hosts really have the same disk, set unsafe=true",
     )
 
@@ -64,7 +64,8 @@ def _lent(disk: Disk) -> bool:
     return disk.readonly or disk.device in ("cdrom", "floppy")
 
 
-def _reach(survey: Survey, disk: Disk) -> Sharing:
+def reach(survey: Survey, disk: Disk) -> Sharing:
+    """Whether the destination has the disk, and whether it is the same one."""
     if disk.kind == "network" or not (disk.path or disk.pool):
         return _REACHED
     if disk.pool:
@@ -99,6 +100,6 @@ def _volume_reach(survey: Survey, disk: Disk) -> Sharing:
     kind = etree.fromstring(pool.XMLDesc(0).encode()).get("type")
     if kind in _NETWORK_POOLS:
         return _REACHED
-    if kind in _FILE_POOLS and here.path() == there.path():
+    if kind in FILE_POOLS and here.path() == there.path():
         return _path_reach(survey, "file", here.path())
     return Sharing(None, True, "volumes of a pool of type %s" % kind)

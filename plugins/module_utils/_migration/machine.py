@@ -24,6 +24,7 @@ class Machine:
     Attributes:
         nvram: path of a file NVRAM; None without one, and for block and network NVRAM, which
             libvirt leaves alone.
+        vcpus: how many it may have.
         tpm_state: where the emulated TPM's state is on the source; None without one, and where
             the source's libvirt is not on this machine.
         cpu: the ``<cpu>`` as XML when libvirt would check it at the destination, else None.
@@ -35,6 +36,7 @@ class Machine:
     arch: str
     machine: str
     emulator: Optional[str]
+    vcpus: int
     loader: Optional[str]
     nvram: Optional[str]
     nvram_template: Optional[str]
@@ -68,6 +70,7 @@ def read_machine(domain: Any, paths: Optional[HostPaths]) -> Machine:
         arch=os_type.get("arch"),
         machine=os_type.get("machine"),
         emulator=domain.findtext("devices/emulator"),
+        vcpus=int(domain.findtext("vcpu") or 1),
         loader=loader_of(domain),
         nvram=_nvram_path(domain, nvram, paths),
         nvram_template=nvram.template if nvram is not None else None,

@@ -5,14 +5,22 @@ from __future__ import annotations
 
 """What speaks against a migration, all of it, before anything moves."""
 
-from typing import Any, Optional
+from functools import partial
+from typing import Any, Optional, Sequence
 
 from .._core.deps import libvirt
+from .._core.domains import definition
 from .._core.errors import TrustedVMError
 from .._tpm.key_check import OPENED, check_state
 from .._tpm.state_dir import TpmState
 from . import capabilities
+from .checks import Checks
+from .dest_secrets import TpmSecret
 from .machine import Machine
+from .obstacles_host import host_checks
+from .obstacles_hostdev import stuck_obstacles
+from .obstacles_state import state_obstacles
+from .obstacles_storage import storage_obstacles
 from .request import SHARING_DETECT, Request
 from .survey import Survey
 
@@ -22,12 +30,24 @@ def find_obstacles(survey: Survey, request: Request, check_mode: bool) -> list[T
     machine, host = survey.machine, survey.destination_host or ""
     if machine is None or survey.here is None:
         return []
-    found = [_job_obstacle(survey.here, machine), key_obstacle(survey, request)]
+    domain, tree = survey.here, definition(survey.here, inactive=False)
     provided = request.provided_secrets if check_mode else ()
-    found += [secret.obstacle(host, provided) for secret in survey.secrets]
-    found.append(_tpm_state_obstacle(survey, request))
-    found += capabilities.obstacles(survey.source, survey.destination, machine, host)
-    return [obstacle for obstacle in found if obstacle is not None]
+    checks = Checks(machine.name, host)
+    checks.run("the jobs of the VM", lambda: [_job_obstacle(domain, machine)])
+    checks.run("its key", lambda: [key_obstacle(survey, request)])
+    for secret in survey.secrets:
+        checks.run("secret %s" % secret.uuid, partial(_secret_obstacles, secret, host, provided))
+    checks.run("its TPM state", lambda: [_tpm_state_obstacle(survey, request)])
+    checks.run("what the host can run", lambda: capabilities.obstacles(survey.source, survey.destination, machine, host))
+    checks.run("its snapshots and block jobs", lambda: state_obstacles(survey, tree))
+    checks.run("its host devices", lambda: stuck_obstacles(survey, tree))
+    checks.run("its disks", lambda: storage_obstacles(survey, request, tree))
+    host_checks(checks, survey, tree, running=True)
+    return checks.found
+
+
+def _secret_obstacles(secret: TpmSecret, host: str, provided: Sequence[str]) -> list[Optional[TrustedVMError]]:
+    return [secret.obstacle(host, provided)]
 
 
 def _job_obstacle(domain: Any, machine: Machine) -> Optional[TrustedVMError]:

@@ -122,6 +122,15 @@ def exists_there(destination: Any, path: str) -> Optional[bool]:
         return None
 
 
+def directory_exists(destination: Any, directory: str) -> Optional[bool]:
+    """Whether the destination has a directory of that path; None where it cannot be seen."""
+    try:
+        with directory_pool(destination, directory):
+            return True
+    except libvirt.libvirtError as error:
+        return False if is_missing(error) else None
+
+
 def _marker_of_theirs(pool: Any, directory: str) -> tuple[bool, Optional[str]]:
     """Whether a marker that the destination makes is seen here, and why none could be made."""
     name = MARKER_PREFIX + secrets.token_hex(12)

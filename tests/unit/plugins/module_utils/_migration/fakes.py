@@ -11,6 +11,10 @@ from typing import Any, Callable, Optional
 from xml.etree import ElementTree
 
 import libvirt
+from ansible_collections.trustedvm.libvirt.tests.unit.plugins.module_utils._migration.fake_resources import (
+    DomainResources,
+    HostResources,
+)
 
 VM_UUID = "0b0e1f5e-6c1c-4f5c-8a8e-6e2b7e0f6e11"
 OTHER_UUID = "5d1b5f2a-0a4e-4c0f-9a39-0f8c36c7f6aa"
@@ -47,7 +51,7 @@ def _values(names: list[str]) -> str:
     return "".join("<value>%s</value>" % name for name in names)
 
 
-class FakeDomain:
+class FakeDomain(DomainResources):
     """A virDomain of one host."""
 
     def __init__(self, host: FakeHost, xml: str, state: tuple[int, int] = (1, 1), persistent: bool = True) -> None:
@@ -277,10 +281,11 @@ class FakePool:
         pass
 
 
-class FakeHost:
+class FakeHost(HostResources):
     """A virConnect. ``directories`` maps a directory to where this host really has it."""
 
     def __init__(self, name: str, root: str, hosts: dict[str, FakeHost]) -> None:
+        super().__init__()
         self.name = name
         self.root = root
         self.hosts = hosts
@@ -329,9 +334,6 @@ class FakeHost:
 
     def getHostname(self) -> str:
         return self.name
-
-    def getLibVersion(self) -> int:
-        return 9000000
 
     def getURI(self) -> str:
         return "qemu:///embed?root=" + self.root
@@ -400,7 +402,8 @@ class FakeHost:
                 libvirt.VIR_ERR_INVALID_ARG,
                 "invalid argument: the machine '%s' is not supported by emulator '%s'" % (machine, emulator),
             )
-        return "<domainCapabilities><os><loader>%s</loader></os><devices><tpm supported='yes'>%s</tpm></devices></domainCapabilities>" % (
+        return "<domainCapabilities>%s<os><loader>%s</loader></os><devices><tpm supported='yes'>%s</tpm></devices></domainCapabilities>" % (
+            "<vcpu max='%d'/>" % self.vcpu_limit if self.vcpu_limit else "",
             _values(self.loaders),
             "<enum name='model'>%s</enum><enum name='backendModel'>%s</enum><enum name='backendVersion'><value>2.0</value></enum>"
             % (_values(self.tpm_models), _values(self.tpm_backends)),
