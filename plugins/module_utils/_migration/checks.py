@@ -10,6 +10,7 @@ from typing import Callable, Optional, Sequence
 from .._core.connection import libvirt_message
 from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
+from .survey import Survey
 
 
 class Checks:
@@ -19,10 +20,10 @@ class Checks:
     Checks that only spare a failed attempt catch libvirt's errors themselves.
     """
 
-    def __init__(self, vm: str, host: str) -> None:
+    def __init__(self, survey: Survey) -> None:
         self.found: list[TrustedVMError] = []
-        self._vm = vm
-        self._host = host
+        self._vm = survey.machine.name if survey.machine else ""
+        self._host = survey.destination_host
 
     def run(self, what: str, check: Callable[[], Sequence[Optional[TrustedVMError]]]) -> None:
         """Make one check.

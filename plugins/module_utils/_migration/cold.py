@@ -19,7 +19,7 @@ from .._core.domains import definition
 from .._core.errors import TrustedVMError
 from .._core.host_paths import HostPaths
 from .._domain.undefine import undefine
-from . import nvram_directory
+from . import new_directory
 from .aftermath import source_leftovers
 from .cold_aftermath import DIRECTORY, DOMAIN, FILE, Made, as_failure, explain
 from .cold_files import NVRAM, TPM_STATE, WORDS, StateFile, digests, opens_with, source_files
@@ -96,7 +96,7 @@ class ColdMove:
             try:
                 work()
             except (TrustedVMError, libvirt.libvirtError, OSError) as error:
-                failure = as_failure(error, "%s (VM '%s')" % (what, self._request.vm), self._survey, self._files)
+                failure = as_failure(error, "taking the step '%s'" % what, self._survey, self._files)
                 self._change.left_changed = explain(failure, self._survey, self._request, self._destinations, self._made)
                 raise failure from error
             finally:
@@ -127,7 +127,7 @@ class ColdMove:
             # libvirt's own place is a directory in the VM's directory; it goes only if it is empty.
             self._made.note(DIRECTORY, state.container)
         self._made.note(DIRECTORY, directory)
-        nvram_directory.make(destination, directory)
+        new_directory.make(destination, directory)
 
     def _prove_key(self, one: StateFile, copied: bytes) -> None:
         """The key has opened the source's state; now the copy, as the destination gives it back."""
@@ -208,6 +208,7 @@ class ColdMove:
         here = self._survey.here
         if here is not None:
             undefine(self._survey.source, here, definition(here), keep_nvram=True, keep_tpm=True)
+        self._survey.here = None
 
     def _require_unchanged(self) -> None:
         """Nobody has started the VM on the source meanwhile."""

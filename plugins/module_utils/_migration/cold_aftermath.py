@@ -14,7 +14,7 @@ from .._core.domains import definition
 from .._core.errors import TrustedVMError
 from .._core.runner import host_file_failure
 from .._domain.undefine import undefine
-from . import nvram_directory
+from . import new_directory
 from .aftermath import running_on
 from .cold_files import StateFile
 from .destination import Destinations
@@ -75,7 +75,7 @@ def _remove_file(destination: Any, path: str) -> None:
         directory.delete(incoming(os.path.basename(path)))
 
 
-_REMOVALS = {DOMAIN: _remove_domain, FILE: _remove_file, DIRECTORY: nvram_directory.remove_empty}
+_REMOVALS = {DOMAIN: _remove_domain, FILE: _remove_file, DIRECTORY: new_directory.remove_empty}
 
 
 def as_failure(error: Exception, doing: str, survey: Survey, files: list[StateFile]) -> TrustedVMError:
@@ -119,7 +119,7 @@ def explain(error: TrustedVMError, survey: Survey, request: Request, destination
         "defined_on": place,
         "leftovers": left if here is not None else [],
     }
-    error.hint = "%s%s" % (_reassurance(place, survey), error.hint or "")
+    error.hint = (_reassurance(place, survey) + (error.hint or "")).strip()
     return bool(left) or here is None
 
 

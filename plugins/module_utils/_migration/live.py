@@ -11,7 +11,7 @@ from typing import Any, Callable, Mapping, Optional
 from .._core.change import Change, Step
 from .._core.deps import libvirt
 from .._core.errors import TrustedVMError
-from . import nvram_directory
+from . import new_directory
 from .aftermath import after_failure, prove, source_leftovers
 from .destination import UNREACHABLE, Destinations
 from .failures import migration_failure
@@ -49,7 +49,7 @@ class LiveMove:
         job = MigrationJob(survey.here, request, self._on_progress)
         host = survey.destination_host or request.destination_uri
         try:
-            self._make_nvram_directory()
+            self._make_directory()
             report = job.run()
             destination, report.stats = self._proof()
         except libvirt.libvirtError as error:
@@ -101,10 +101,10 @@ class LiveMove:
                 hint="See that the host is up and reached from here, then run again: that finds the VM there and finishes",
             ) from error
 
-    def _make_nvram_directory(self) -> None:
+    def _make_directory(self) -> None:
         directory = self._new_directory()
         if directory is not None:
-            nvram_directory.make(self._survey.destination, directory)
+            new_directory.make(self._survey.destination, directory)
 
     def _new_directory(self) -> Optional[str]:
         machine = self._survey.machine
@@ -133,7 +133,7 @@ class LiveMove:
         directory = self._new_directory()
         if directory is not None:
             # Only if it is empty; else the file in it is among the leftovers.
-            self._quietly(lambda destination: nvram_directory.remove_empty(destination, directory))
+            self._quietly(lambda destination: new_directory.remove_empty(destination, directory))
         self._change.left_changed = after["running_on"] != "source"
         error.details = {**survey.as_result(), **error.details, **after}
         error.hint = "%s%s" % (_reassurance(after["running_on"], survey), error.hint or "")

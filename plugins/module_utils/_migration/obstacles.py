@@ -17,7 +17,7 @@ from . import capabilities
 from .checks import Checks
 from .dest_secrets import TpmSecret
 from .machine import Machine
-from .obstacles_host import host_checks
+from .obstacles_host import host_obstacles
 from .obstacles_hostdev import stuck_obstacles
 from .obstacles_state import state_obstacles
 from .obstacles_storage import storage_obstacles
@@ -32,7 +32,7 @@ def find_obstacles(survey: Survey, request: Request, check_mode: bool) -> list[T
         return []
     domain, tree = survey.here, definition(survey.here, inactive=False)
     provided = request.provided_secrets if check_mode else ()
-    checks = Checks(machine.name, host)
+    checks = Checks(survey)
     checks.run("the jobs of the VM", lambda: [_job_obstacle(domain, machine)])
     checks.run("its key", lambda: [key_obstacle(survey, request)])
     for secret in survey.secrets:
@@ -42,8 +42,7 @@ def find_obstacles(survey: Survey, request: Request, check_mode: bool) -> list[T
     checks.run("its snapshots and block jobs", lambda: state_obstacles(survey, tree))
     checks.run("its host devices", lambda: stuck_obstacles(survey, tree))
     checks.run("its disks", lambda: storage_obstacles(survey, request, tree))
-    host_checks(checks, survey, tree, running=True)
-    return checks.found
+    return checks.found + host_obstacles(survey)
 
 
 def _secret_obstacles(secret: TpmSecret, host: str, provided: Sequence[str]) -> list[Optional[TrustedVMError]]:
@@ -111,7 +110,15 @@ def refuse(obstacles: list[TrustedVMError]) -> None:
         return
     first = obstacles[0]
     if len(obstacles) > 1:
-        first.details["obstacles"] = [
-            {"error_code": obstacle.code, "msg": str(obstacle)} for obstacle in obstacles
-        ]
+        first.details["obstacles"] = [_as_result(obstacle) for obstacle in obstacles]
     raise first
+
+
+def _as_result(obstacle: TrustedVMError) -> dict[str, Any]:
+    return {
+        "error_code": obstacle.code,
+        "msg": str(obstacle),
+        "found": obstacle.found,
+        "wanted": obstacle.wanted,
+        "hint": obstacle.hint,
+    }

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 """What the destination lacks for the VM's definition, whether it runs or is off."""
 
-from typing import Any
-
+from .._core.domains import definition
+from .._core.errors import TrustedVMError
 from .checks import Checks
 from .obstacles_hostdev import missing_obstacles
 from .obstacles_logs import log_obstacles
@@ -16,14 +16,17 @@ from .obstacles_release import release_obstacles
 from .survey import Survey
 
 
-def host_checks(checks: Checks, survey: Survey, tree: Any, running: bool) -> None:
-    """Make them all.
-
-    Args:
-        tree: the ``<domain>``: the live one of a VM that runs.
-    """
+def host_obstacles(survey: Survey) -> list[TrustedVMError]:
+    """All of them, for the definition that the VM has now."""
+    domain = survey.here
+    if domain is None:
+        return []
+    running = bool(domain.isActive())
+    tree = definition(domain, inactive=not running)
+    checks = Checks(survey)
     checks.run("its release of libvirt", lambda: release_obstacles(survey, tree))
     checks.run("its memory", lambda: memory_obstacles(survey, tree, running))
     checks.run("its networks", lambda: network_obstacles(survey, tree))
     checks.run("its devices", lambda: missing_obstacles(survey, tree))
     checks.run("its directories", lambda: log_obstacles(survey, tree))
+    return checks.found

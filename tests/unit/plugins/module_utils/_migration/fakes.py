@@ -79,6 +79,8 @@ class FakeDomain(DomainResources):
         return 1 if self.isActive() else -1
 
     def XMLDesc(self, flags: int = 0) -> str:
+        if self.undefined_with is not None:
+            raise no_domain()
         return self.xml
 
     def isActive(self) -> int:
@@ -390,7 +392,7 @@ class FakeHost(HostResources):
         return self.pools[-1]
 
     def storagePoolDefineXML(self, xml: str, flags: int = 0) -> FakePool:
-        asked = str(ElementTree.fromstring(xml).findtext("target/path"))
+        asked = os.path.normpath(str(ElementTree.fromstring(xml).findtext("target/path")))
         return FakePool(self, self.root + asked)
 
     def newStream(self, flags: int = 0) -> FakeStream:

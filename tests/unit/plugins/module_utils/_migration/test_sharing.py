@@ -138,8 +138,17 @@ def test_the_pool_does_not_meet_the_operators_own(pair, monkeypatch):
     for _run in range(8):
         probe(pair)
         paths.add(etree.fromstring(asked[-1]).findtext("target/path"))
-    assert len(paths) > 1 and all(path.startswith(os.path.dirname(pair.nvram) + "/.") for path in paths)
+    assert len(paths) > 1 and os.path.dirname(pair.nvram) not in paths
     assert {os.path.normpath(path) for path in paths} == {os.path.dirname(pair.nvram)}
+
+
+def test_libvirts_words_have_the_path_as_people_know_it(pair, monkeypatch):
+    def refuse(xml, flags=0):
+        path = etree.fromstring(xml).findtext("target/path")
+        raise libvirt_error(libvirt.VIR_ERR_SYSTEM_ERROR, "cannot open directory '%s': Permission denied" % path, 13)
+
+    monkeypatch.setattr(pair.destination, "storagePoolCreateXML", refuse)
+    assert "cannot open directory '%s': Permission denied" % os.path.dirname(pair.nvram) in probe(pair).reason
 
 
 def test_another_runs_pool_of_the_same_path_is_gone_round(pair, monkeypatch):

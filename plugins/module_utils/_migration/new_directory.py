@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
-"""The directory of the NVRAM file at the destination, made over libvirt.
+"""The directory of an NVRAM file or a TPM state at the destination, made over libvirt.
 
 libvirt makes the file for an incoming VM, but not its directory (seen on 9.0.0: "Failed to create
 file '….fd.new': No such file or directory").
@@ -12,9 +12,11 @@ file '….fd.new': No such file or directory").
 import os
 import secrets
 import stat
+import time
 from typing import Any
 
 from .._core.deps import etree, libvirt
+from .directory_pool import PREFIX, unlike_others
 
 # As nvram_volume makes it: the VM's user has to get through to its file.
 MODE_DEFAULT = 0o711
@@ -56,8 +58,8 @@ def _mode(directory: str) -> int:
 
 def _pool_xml(directory: str, mode: int) -> str:
     root = etree.Element("pool", type="dir")
-    etree.SubElement(root, "name").text = "trustedvm-nvram-" + secrets.token_hex(8)
+    etree.SubElement(root, "name").text = "%s%d-%s" % (PREFIX, time.time(), secrets.token_hex(8))
     target = etree.SubElement(root, "target")
-    etree.SubElement(target, "path").text = directory
+    etree.SubElement(target, "path").text = unlike_others(directory)
     etree.SubElement(etree.SubElement(target, "permissions"), "mode").text = "%04o" % mode
     return str(etree.tostring(root, encoding="unicode"))
