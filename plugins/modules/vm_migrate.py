@@ -6,7 +6,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vm_migrate
-short_description: Migrate running VMs to another host
+short_description: Migrate VMs to another host, running or off
 version_added: 0.1.0
 description:
   - Moves running VMs live from the host that the module runs on to another one, peer to peer (the data goes from host to host)
@@ -17,6 +17,10 @@ description:
   - An encrypted vTPM needs its libvirt secret on the destination, with the same UUID and value. This module checks that it is there and
     does not copy it; the role P(trustedvm.libvirt.vm_migrate#role) defines it there from the VM's key.
   - Afterwards asks both hosts whether the VM runs where it should. After a failure says where the VM runs and what is left on the destination.
+  - A VM that is off is moved with O(mode=cold). libvirt's own offline migration is never used, because it moves the definition only and can
+    delete the TPM state. A cold migration that fails removes from the destination what it made there, and touches nothing on the source before
+    the destination is proven. One that was killed is finished by the next run. Only files are copied; NVRAM on a block device or on the network
+    has to be reached from both hosts.
 extends_documentation_fragment:
   - trustedvm.libvirt.libvirt
   - trustedvm.libvirt.attributes
@@ -69,20 +73,22 @@ options:
     default: true
   persist_destination:
     description:
-      - Define the VM on the destination, so that it survives its shutdown.
+      - Define the VM on the destination, so that it survives its shutdown. A VM that is off cannot do without.
     type: bool
     default: true
   unsafe:
     description:
       - Migrate even if libvirt does not know the storage of the disks to be shared or coherent.
+      - In a cold migration that a disk on the destination which cannot be proven to be the same is the VM's, because it was copied there, say.
       - Right for a directory that both hosts really share and that libvirt does not recognise as such. Never makes libvirt copy a disk.
     type: bool
     default: false
   clean_source:
     description:
-      - Once the VM runs on the destination, remove from the source its NVRAM file, its TPM state and the secrets that no other VM there uses.
+      - Once the VM is on the destination, remove from the source its NVRAM file, its TPM state and the secrets that no other VM there uses.
       - What both hosts share stays, and so does what cannot be told from shared. What could not be removed is in RV(results[].source_leftovers)
-        and does not make the migration a failure.
+        and does not make the migration a failure. Copies that a reset of the VM set aside stay as well.
+      - If the VM is off there, NVRAM and TPM state are removed only where the destination has equal ones.
       - A later run with this option finishes what an earlier one did not get to.
     type: bool
     default: false
@@ -103,6 +109,7 @@ options:
   timeout:
     description:
       - Seconds after which the migration is aborted; the VM then stays on the source. V(0) is no limit.
+      - In a cold migration for each step on the destination; V(0) is two minutes.
     type: int
     default: 0
   connect_timeout:
@@ -131,7 +138,8 @@ options:
     description:
       - Whether both hosts see the same directory for TPM state. A live migration that fails deletes the state at the destination;
         where that is the running VM's own state and libvirt does not know it, the TPM is lost.
-      - V(detect) looks, with a marker file seen from both ends, and refuses a shared directory.
+      - V(detect) looks, with a marker file seen from both ends, and refuses a shared directory. A cold migration does not refuse it,
+        but leaves it as it is.
       - V(local) means that each host has its own; nothing is looked at.
       - V(shared) means that libvirt on both hosts recognises the file system as shared, and that swtpm is 0.8 or newer.
     type: str
@@ -220,6 +228,18 @@ EXAMPLES = r"""
     vm: web1
     destination_host: hv2.example.org
 
+- name: Move a VM that is off, try its key on what has arrived, and leave nothing on the source
+  trustedvm.libvirt.vm_migrate:
+    vm: web1
+    destination_host: hv2.example.org
+    mode: cold
+    clean_source: true
+    resource_key:
+      resource_type: vtpm
+      vm: 0b0e1f5e-6c1c-4f5c-8a8e-6e2b7e0f6e11
+      purpose: migrate
+  become: true
+
 - name: See whether two VMs could be moved, without moving them
   trustedvm.libvirt.vm_migrate:
     destination_host: hv2.example.org
@@ -261,7 +281,9 @@ results:
       type: bool
       returned: always
     outcome:
-      description: V(migrated), V(cleaned), V(already_there) or V(failed).
+      description:
+        - V(migrated), V(cleaned), V(already_there) or V(failed).
+        - V(cleaned) is a VM that an earlier run moved, and that this one undefined on the source or removed the files of.
       type: str
       returned: always
     steps:
@@ -269,6 +291,14 @@ results:
       type: list
       elements: str
       returned: when the item did not fail
+    mode:
+      description: V(live) or V(cold), also where V(auto) was asked for.
+      type: str
+      returned: always
+    defined_on:
+      description: Where the VM is defined after a cold migration that failed. V(source), V(destination), V(both) or V(unknown).
+      type: str
+      returned: when a cold migration was started and failed
     running_on:
       description: V(source), V(destination), V(both), V(neither) or V(unknown). In check mode where it runs now.
       type: str
@@ -356,28 +386,40 @@ results:
           type: float
           returned: always
           sample: 0.061
+        copy_s:
+          description: Copying NVRAM and TPM state and reading them back.
+          type: float
+          returned: in a cold migration
+          sample: 0.127
+        define_s:
+          description: Defining the VM on the destination and undefining it on the source.
+          type: float
+          returned: in a cold migration
+          sample: 0.094
         setup_s:
           description: Until the first byte of memory moved, which is the start of QEMU and TPM on the destination.
           type: float
-          returned: always
+          returned: in a live migration
           sample: 1.702
         transfer_s:
           description: From then to the end.
           type: float
-          returned: always
+          returned: in a live migration
           sample: 0.841
         total_s:
-          description: libvirt's call as a whole.
+          description: The whole without the look at both hosts.
           type: float
           returned: always
           sample: 2.543
         downtime_ms:
           description: How long the VM stood still.
           type: int
-          returned: always
+          returned: in a live migration
           sample: 110
     bytes:
-      description: libvirt's statistics of the finished job.
+      description:
+        - libvirt's statistics of the finished job.
+        - In a cold migration how much of C(nvram) and C(tpm_state) this run copied; V(0) for what was there or is shared.
       type: dict
       returned: after a migration
       sample:
@@ -386,10 +428,23 @@ results:
         memory_remaining: 0
         disk_total: 0
         disk_processed: 0
+    digests:
+      description: SHA-256 of what is equal at both ends. Null for what is shared or not there.
+      type: dict
+      returned: after a cold migration
+      contains:
+        nvram:
+          description: Of the NVRAM file.
+          type: str
+          returned: always
+        tpm_state:
+          description: Of the file with the TPM's permanent state.
+          type: str
+          returned: always
     iterations:
       description: How many times QEMU went over the VM's memory.
       type: int
-      returned: after a migration
+      returned: after a live migration
       sample: 3
     source_leftovers:
       description:
@@ -402,7 +457,7 @@ results:
         - kind: nvram
           path: /var/lib/libvirt/qemu/nvram/web1_VARS.fd
     source_removed:
-      description: What O(clean_source) removed from the source.
+      description: What O(clean_source) removed from the source. Kinds as in RV(results[].source_leftovers).
       type: list
       elements: dict
       returned: after cleaning
@@ -410,7 +465,8 @@ results:
         - kind: secret
           path: 7a44b0a5-7a5d-5e0c-9c6a-0d8d54b6cc1f
     leftovers:
-      description: What a failed migration left on the destination.
+      description: What a failed migration left on the destination. C(kind) is V(nvram), V(tpm_state) or V(domain), in a cold migration V(file),
+        V(directory) or V(domain).
       type: list
       elements: dict
       returned: when a migration was started and failed
@@ -418,10 +474,48 @@ results:
         - kind: nvram
           path: /var/lib/libvirt/qemu/nvram/web1_VARS.fd
     obstacles:
-      description: Everything that speaks against the migration, if that is more than one thing.
+      description:
+        - Everything that speaks against the migration, if that is more than one thing; RV(results[].error_code) and RV(results[].msg) are those
+          of the first.
+        - Of the VM, C(migration_in_progress), C(block_job_active), C(snapshots_exist), C(host_device_not_migratable).
+        - Of key and TPM, C(key_does_not_open_tpm_state), C(destination_secret_missing), C(destination_secret_mismatch),
+          C(destination_secret_wrong), C(destination_secret_usage_taken), C(destination_secret_unsupported), C(destination_tpm_unsupported),
+          C(tpm_state_shared_unrecognised), C(tpm_state_sharing_unknown).
+        - Of disks, C(disk_not_on_destination), C(disk_not_shared), C(disk_sharing_unknown), C(storage_not_shared), C(destination_pool_inactive).
+        - Of the destination, C(destination_machine_unsupported), C(destination_firmware_missing), C(destination_cpu_incompatible),
+          C(destination_vcpu_limit), C(destination_memory_short), C(destination_libvirt_too_old), C(destination_network_missing),
+          C(destination_network_inactive), C(destination_bridge_missing), C(destination_interface_missing),
+          C(destination_host_device_missing), C(destination_log_directory_missing).
+        - C(preflight_incomplete) is a question that libvirt did not answer. What can only not be told, such as a bridge where libvirt has no
+          interface driver, is no obstacle.
+        - Memory is short if a VM that runs holds more than what is free or in caches there, or if a VM has more than the host.
       type: list
       elements: dict
       returned: when the look at both hosts found several reasons
+      contains:
+        error_code:
+          description: Stable name of the reason.
+          type: str
+          returned: always
+          sample: destination_bridge_missing
+        msg:
+          description: What was found, what was wanted, what to do, in one text.
+          type: str
+          returned: always
+        found:
+          description: What is there.
+          type: str
+          returned: always
+          sample: no such network interface
+        wanted:
+          description: What should be there; null if that goes without saying.
+          type: str
+          returned: always
+          sample: bridge 'br0', as on hv1
+        hint:
+          description: What to do next.
+          type: str
+          returned: always
     error_code:
       description: Stable name of the failure.
       type: str

@@ -12,12 +12,13 @@ TRUSTEDVM_LAB_DIR names the lab to use; its hosts stay as they were if they ran 
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
 import subprocess
 import uuid
-from typing import Any, Iterator
+from typing import Any, Iterator, Sequence
 
 import pytest
 import yaml
@@ -90,22 +91,29 @@ class Lab:
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """Two hosts that the role hypervisor has prepared."""
+    with prepared_lab(tmp_path_factory.mktemp("lab"), dict.fromkeys(HOSTS, "bookworm")) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def prepared_lab(directory: pathlib.Path, releases: dict[str, str]) -> Iterator[Lab]:
+    """Hosts, each of a release, that the role hypervisor has prepared."""
     if os.geteuid() != 0:
         pytest.fail("The lab needs root")
-    directory = tmp_path_factory.mktemp("lab")
     environment = {**os.environ, "ANSIBLE_HOST_KEY_CHECKING": "true", "TRUSTEDVM_STATE_DIRECTORY": str(directory / "state")}
     environment.setdefault("TRUSTEDVM_LAB_DIR", str(directory / "hosts"))
     made = Lab(directory, environment)
-    ran_before = [name for name in HOSTS if name in made.command("status")]
-    made.command("up", *HOSTS)
+    ran_before = [name for name in releases if name in made.command("status")]
+    for release in sorted(set(releases.values())):
+        made.command("up", *[name for name in releases if releases[name] == release], "--release", release)
     try:
         made.inventory.write_text(made.command("inventory"))
-        roles = [{"hosts": ",".join(HOSTS), "gather_facts": False, "roles": ["trustedvm.libvirt.hypervisor"]}]
+        roles = [{"hosts": ",".join(releases), "gather_facts": False, "roles": ["trustedvm.libvirt.hypervisor"]}]
         done = made.play(roles)
         assert done.returncode == 0, done.stdout + done.stderr
         yield made
     finally:
-        strays = [name for name in HOSTS if name not in ran_before]
+        strays = [name for name in releases if name not in ran_before]
         if strays:
             made.command("down", *strays, check=False)
 
@@ -113,8 +121,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 class Vm:
     """A running VM with an encrypted vTPM on the first host; firmware only, nothing to boot."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, hosts: Sequence[str] = HOSTS) -> None:
         self.lab = lab
+        self.hosts = hosts
         self.uuid = str(uuid.uuid4())
         self.secret = str(uuid.uuid5(uuid.NAMESPACE_OID, self.uuid))
         self.name = "mig-" + self.uuid[:8]
@@ -136,9 +145,9 @@ class Vm:
         )
 
     def start(self, disk: str | None = None, nvram: str | None = None) -> None:
-        self.define_secret(HOSTS[0])
-        self.lab.write(HOSTS[0], "/run/vm.xml", self.xml(disk, nvram))
-        self.lab.script(HOSTS[0], "virsh -q define /run/vm.xml; virsh -q start %s" % self.name)
+        self.define_secret(self.hosts[0])
+        self.lab.write(self.hosts[0], "/run/vm.xml", self.xml(disk, nvram))
+        self.lab.script(self.hosts[0], "virsh -q define /run/vm.xml; virsh -q start %s" % self.name)
 
     def xml(self, disk: str | None, nvram: str | None) -> str:
         disk_xml = (
@@ -167,7 +176,7 @@ class Vm:
         return {**answer, "item": (answer["results"] or [{}])[0]}
 
     def remove(self) -> None:
-        for host in HOSTS:
+        for host in self.hosts:
             script = (
                 "virsh -q destroy {0} 2>&1; virsh -q undefine {0} --nvram --tpm 2>&1; virsh -q secret-undefine {1} 2>&1; "
                 "umount {2} 2>/dev/null; rm -rf {2} {3}; true"

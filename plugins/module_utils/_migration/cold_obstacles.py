@@ -15,6 +15,7 @@ from . import capabilities
 from .disk_reach import disk_obstacles
 from .machine import Machine
 from .obstacles import key_obstacle
+from .obstacles_host import host_obstacles
 from .request import Request
 from .sharing import Sharing
 from .survey import Survey
@@ -44,6 +45,7 @@ def find_cold_obstacles(survey: Survey, request: Request, check_mode: bool) -> l
         found += [secret.obstacle(host, provided) for secret in survey.secrets]
         found += capabilities.obstacles(survey.source, survey.destination, machine, host)
         found += disk_obstacles(survey, request)
+        found += host_obstacles(survey)
     return [obstacle for obstacle in found if obstacle is not None]
 
 
