@@ -51,6 +51,15 @@ def test_one_item(pair, run):
     assert "diff" not in answer
 
 
+def test_auto_is_for_each_vm_what_fits_it(pair, run):
+    add_second(pair)
+    pair.source.domains[1].now = (5, 1)
+    answer = run(destination_uri=DESTINATION_URI, mode="auto", migrations=[{"vm": "web1"}, {"vm": "web2"}])
+    assert [result["mode"] for result in answer["results"]] == ["live", "cold"]
+    assert [result["outcome"] for result in answer["results"]] == ["migrated", "migrated"]
+    assert pair.source.domains == [] and len(pair.destination.domains) == 2
+
+
 def test_check_mode_moves_nothing(pair, run):
     answer = run(check=True, diff=True, vm="web1", destination_uri=DESTINATION_URI)
     assert answer["changed"] is True and not pair.vm.calls
@@ -71,6 +80,26 @@ def test_a_list_goes_on_past_a_failure(pair, run):
     assert [result["outcome"] for result in answer["results"]] == ["failed", "migrated", "migrated"]
     assert answer["changed"] is True
     assert "1 of 3" in answer["msg"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_all_obstacles_of_all_vms_are_told_at_once(pair, run, check):
+    add_second(pair)
+    lan = "<interface type='network'><source network='lan'/></interface></devices>"
+    for vm in pair.source.domains:
+        vm.xml = vm.xml.replace("</devices>", lan)
+    pair.destination.loaders = []
+    items = [{"vm": "web1"}, {"vm": "nobody"}, {"vm": "web2"}]
+    answer = run(check=check, destination_uri=DESTINATION_URI, migrations=items)
+    assert answer["failed"] is True and answer["changed"] is False and "3 of 3" in answer["msg"]
+    for result in answer["results"][::2]:
+        assert (result["outcome"], result["error_code"]) == ("failed", "destination_firmware_missing")
+        codes = [one["error_code"] for one in result["obstacles"]]
+        assert codes == ["destination_firmware_missing", "destination_network_missing"]
+        assert all(result["vm"] in one["msg"] and "hv2" in one["msg"] for one in result["obstacles"])
+        assert all(one["found"] and one["wanted"] and one["hint"] for one in result["obstacles"])
+    assert answer["results"][1]["error_code"] == "vm_not_found"
+    assert not any(vm.calls for vm in pair.source.domains)
 
 
 def test_an_items_own_option_wins(pair, run):
