@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -15,6 +16,7 @@ pytest.importorskip("sqlalchemy")
 pytest.importorskip("cryptography")
 
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._core import holder as processes
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.lease_keeper import LeaseKeeper
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.operations import read_operations
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.operation_records import Holder
 from ansible_collections.trustedvm.libvirt.tests.unit.plugins.plugin_utils.controllers import OTHER, VM, one, predicted_and_done
@@ -107,3 +109,35 @@ def test_moved_between_plan_and_lease(ready):
     outcome = ready.operations({**RUN, "expect": expect}, meanwhile=lambda: ready.vms({"uuid": VM, "vm_state": "stopped"}))
     assert one(outcome)["error_code"] == "vm_record_conflict"
     assert listed(ready) == []
+
+
+def wait_until(probe, seconds=20):
+    deadline = time.monotonic() + seconds
+    while not probe():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_a_lease_is_renewed_while_a_task_works(ready):
+    ready.operations({**RUN, "lease": 2})
+    first = listed(ready)[0]["lease_until"]
+    with LeaseKeeper(ready.url, RUN["run"], 2) as keeper:
+        time.sleep(3)
+        (found,) = listed(ready)
+    assert not found["unfinished"] and found["lease_until"] > first and keeper.problem is None
+    wait_until(lambda: listed(ready)[0]["unfinished"])
+
+
+def test_a_keeper_whose_vm_was_taken_over_stops_without_a_word_to_the_vm(ready):
+    ready.operations({**RUN, "lease": -1})
+    ready.operations({**RUN, "run": "run-2", "state": "taken_over"})
+    with LeaseKeeper(ready.url, RUN["run"], 1) as keeper:
+        time.sleep(0.8)
+    assert keeper.problem is None, "it renews what its run has, which is nothing"
+    assert [found["run"] for found in listed(ready)] == ["run-2"]
+
+
+def test_a_registry_that_is_away_does_not_end_the_task(tmp_path):
+    with LeaseKeeper("postgresql://nobody@127.0.0.1:1/none", "run-1", 1) as keeper:
+        wait_until(lambda: keeper.problem is not None)
+    assert keeper.problem.code == "registry_unavailable"
