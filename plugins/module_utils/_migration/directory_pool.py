@@ -68,8 +68,12 @@ def _create(destination: Any, directory: str) -> Any:
 
 
 def remove_strays(destination: Any) -> None:
-    """Remove pools that killed runs left; the directories and what is in them stay."""
+    """Remove pools that killed runs left, best effort; the directories and what is in them stay."""
     for pool in destination.listAllStoragePools(libvirt.VIR_CONNECT_LIST_STORAGE_POOLS_TRANSIENT):
         made_at = pool.name()[len(PREFIX) :].split("-")[0] if pool.name().startswith(PREFIX) else ""
         if made_at.isdigit() and time.time() - int(made_at) > _STRAY_SECONDS:
-            pool.destroy()
+            try:
+                pool.destroy()
+            except libvirt.libvirtError:
+                # Another run was faster.
+                continue
