@@ -133,7 +133,10 @@ class ActionModule(ActionBase):
 
     def migration(self, host, there, item):
         vm = host["vms"][item["vm"]]
-        secrets = [{"uuid": uuid, "usage": host["secrets"].get(uuid, {}).get("usage"), "ephemeral": None} for uuid in item["provided_secrets"]]
+        secrets = [
+            {"uuid": uuid, "usage": host["secrets"].get(uuid, {}).get("usage"), "ephemeral": None, "on_destination": uuid in there["secrets"]}
+            for uuid in item["provided_secrets"]
+        ]
         said = {"vm": item["vm"], "uuid": item["vm"], "name": vm["name"], "secrets": secrets}
         if vm["name"] in self.fail and self.fields.get("running_on") != "destination":
             return self.failure(vm["name"], **said, running_on="source", leftovers=[])
