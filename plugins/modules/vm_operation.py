@@ -12,7 +12,7 @@ version_added: 0.1.0
 description:
   - A run that changes where a VM is holds the VM with a lease in the registry, so that two runs, of one controller or of several, never work
     on one VM.
-  - The operation says what has been begun. After a crash the playbook P(trustedvm.libvirt.reconcile#playbook) reads it, looks at the hosts,
+  - The operation says what has been begun. After a crash the role P(trustedvm.libvirt.reconcile#role) reads it, looks at the hosts,
     and finishes or undoes.
   - The roles do this by themselves. Write it in a play of your own only around work that must not meet theirs.
 author:

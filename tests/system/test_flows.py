@@ -239,7 +239,6 @@ class TestProvision:
         assert fleet.registry_rows()["vms"] == 1 and len(fleet.left_on("a")["secrets"]) == 1
         destroy(fleet, "t3")
 
-
     @pytest.mark.parametrize("code", [137, 255], ids=["the module died", "the connection broke"])
     def test_m4_a_vm_that_runs_keeps_its_key_when_the_result_is_lost(self, fleet: Fleet, code: int) -> None:
         with LossyPython(fleet, "t8", code) as python:

@@ -222,7 +222,11 @@ def test_failed_start_puts_definition_autostart_and_volume_back(host):
 def test_what_could_not_be_undone_is_told_and_the_rest_is_undone(host, monkeypatch):
     host.secret(value=None)
     disk = os.path.join(host.root, "web1.qcow2")
-    monkeypatch.setattr(DirectoryBackend, "remove", lambda self, path: (_ for _ in ()).throw(OSError(30, "Read-only file system", path)))
+
+    def refuse(self, path):
+        raise OSError(30, "Read-only file system", path)
+
+    monkeypatch.setattr(DirectoryBackend, "remove", refuse)
     item = host.item(state="running", **BASE, **TPM, disks=[{"path": disk, "size": "1M"}])
     (failed,) = converge_items([item], host.planner([item]), lambda item: {"name": item["name"]}, "host").results
     assert failed["changed"] and "Read-only file system" in failed["undo_failed"]
