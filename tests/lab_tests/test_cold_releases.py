@@ -55,7 +55,7 @@ class ReleaseVm(Vm):
 
 
 @pytest.mark.parametrize("firmware", sorted(OS_XML))
-@pytest.mark.parametrize("way", ["colb colt colf", "colf colb", "colt colb"])
+@pytest.mark.parametrize("way", ["colb colt colf", "colt colb"])
 def test_state_arrives_and_is_used(fleet, way, firmware):
     hosts = way.split()
     vm = ReleaseVm(fleet, hosts)
@@ -75,5 +75,22 @@ def test_state_arrives_and_is_used(fleet, way, firmware):
             assert item["source_leftovers"] == [], item
             vm.use(destination)
             assert vm.sums(destination)[1] != before[1]
+    finally:
+        vm.remove()
+
+
+def test_a_tpm_that_the_older_release_cannot_read_goes_nowhere(fleet):
+    """swtpm 0.10 gives a new TPM a profile, and writes its state as libtpms 0.9 does not know it."""
+    vm = ReleaseVm(fleet, ["colf", "colb"])
+    try:
+        vm.define_secret("colf")
+        fleet.write("colf", "/run/vm.xml", vm.xml(None, None))
+        fleet.script("colf", "virsh -q define /run/vm.xml")
+        vm.use("colf")
+        vm.define_secret("colb")
+        before = vm.sums("colf")
+        item = vm.migrate(source="colf", destination="colb", mode="auto")["item"]
+        assert item["error_code"] == "destination_libvirt_too_old" and "profile" in item["msg"]
+        assert vm.sums("colf") == before and fleet.state("colb", vm.name) == "absent"
     finally:
         vm.remove()

@@ -23,6 +23,7 @@ from . import new_directory
 from .aftermath import source_leftovers
 from .cold_aftermath import DIRECTORY, DOMAIN, FILE, Made, as_failure, explain
 from .cold_files import NVRAM, TPM_STATE, WORDS, StateFile, digests, opens_with, source_files
+from .cold_xml import definition_for
 from .destination import Destinations, unreachable, within
 from .directory_pool import remove_strays
 from .lookup import find_domain_by_uuid
@@ -146,11 +147,10 @@ class ColdMove:
 
     def _define(self) -> None:
         self._require_unchanged()
-        flags = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE | libvirt.VIR_DOMAIN_XML_MIGRATABLE
-        xml = self._survey.here.XMLDesc(flags) if self._survey.here is not None else ""
-        self._on_destination(lambda destination: self._define_there(destination, xml))
+        self._on_destination(self._define_there)
 
-    def _define_there(self, destination: Any, xml: str) -> None:
+    def _define_there(self, destination: Any) -> None:
+        xml = definition_for(destination, self._survey.source, self._survey.here)
         self._drop_arrivals(destination)
         remove_strays(destination)
         self._go_on()

@@ -84,6 +84,15 @@ def as_failure(error: Exception, doing: str, survey: Survey, files: list[StateFi
         return error
     if isinstance(error, OSError):
         return host_file_failure(error)
+    if error.get_error_code() in (libvirt.VIR_ERR_XML_INVALID_SCHEMA, libvirt.VIR_ERR_CONFIG_UNSUPPORTED):  # type: ignore[attr-defined]
+        return TrustedVMError(
+            "destination_definition_refused",
+            "libvirt on %s does not take the VM's definition" % survey.destination_host,
+            found=libvirt_message(error),
+            wanted="a definition that both releases of libvirt know",
+            hint="Take out of the definition what only newer releases know, or move the VM to a host with a newer one",
+            details={"libvirt_error": error.get_error_code()},  # type: ignore[attr-defined]
+        )
     if not no_space(error):
         return libvirt_failure(error, doing)
     return TrustedVMError(

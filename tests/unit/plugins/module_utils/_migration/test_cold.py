@@ -422,6 +422,36 @@ def test_a_definition_that_finds_other_state_is_taken_back(off, monkeypatch):
     assert off.destination.domains == [] and off.source.domains == [off.vm] and arrived(off) == [None, None]
 
 
+def newer_definition(pair):
+    """What libvirt 11.3 writes."""
+    pair.source.libvirt_version = 11003000
+    xml = pair.vm.xml.replace("type='pflash'>", "type='pflash' format='raw'>")
+    pair.vm.xml = xml.replace("<nvram template", "<nvram templateFormat='raw' format='raw' template")
+
+
+def test_defaults_that_an_older_libvirt_does_not_know_stay_behind(off):
+    newer_definition(off)
+    plan(off).apply()
+    assert "format='raw'" in off.vm.xml and "ormat=" not in off.destination.domains[0].xml
+
+
+def test_a_newer_libvirt_gets_the_definition_as_it_is(off):
+    newer_definition(off)
+    off.destination.libvirt_version = 12008000
+    plan(off).apply()
+    assert off.destination.domains[0].xml == off.vm.xml
+
+
+def test_a_definition_that_libvirt_refuses(off, monkeypatch):
+    def refuse(xml, flags=0):
+        raise libvirt_error(libvirt.VIR_ERR_XML_INVALID_SCHEMA, "XML document failed to validate against schema")
+
+    monkeypatch.setattr(off.destination, "defineXMLFlags", refuse)
+    error = failed(plan(off))
+    assert error.code == "destination_definition_refused" and "failed to validate" in str(error)
+    assert arrived(off) == [None, None] and off.source.domains == [off.vm]
+
+
 def test_an_undefine_that_failed_for_us_but_not_for_libvirt_keeps_the_destination(off, monkeypatch):
     def undefine_and_fail(flags):
         off.source.domains.remove(off.vm)
