@@ -181,7 +181,7 @@ def test_shared_tpm_state_is_refused_and_lives(vm):
     assert_untouched(vm)
 
 
-@pytest.mark.parametrize("place, outcome", [("local", "storage_not_shared"), ("shared", "migrated")])
+@pytest.mark.parametrize("place, outcome", [("local", "disk_not_on_destination"), ("shared", "migrated")])
 def test_disks_on_storage_that_libvirt_does_not_know(vm, place, outcome):
     disk = "/srv/%s/%s.img" % (place, vm.name)
     vm.lab.on(SOURCE, "qemu-img", "create", "-q", "-f", "raw", disk, "8M")
