@@ -145,6 +145,15 @@ options:
     type: str
     choices: [detect, local, shared]
     default: detect
+  run:
+    description:
+      - Which run of M(trustedvm.libvirt.vm_operation) holds the VMs. Its leases are renewed on the controller while they move.
+    type: str
+  lease:
+    description:
+      - For how many seconds each renewal of O(run) holds the VMs.
+    type: int
+    default: 300
   migrations:
     description:
       - Several migrations, one after the other. An option that an item does not set takes the value from the top level.
@@ -571,7 +580,8 @@ SPEC = ItemSpec(
         "provided_secrets": {"type": "list", "elements": "str", "default": [], "no_log": False},
         "tpm_state_sharing": {"type": "str", "choices": ["detect", "local", "shared"], "default": "detect"},
     },
-    extra={**CONNECTION_OPTIONS, **KEY_CARRIER_OPTIONS},
+    # What the action on the controller reads is nothing to the module.
+    extra={**CONNECTION_OPTIONS, **KEY_CARRIER_OPTIONS, "run": {"type": "str"}, "lease": {"type": "int", "default": 300}},
 )
 
 

@@ -186,3 +186,20 @@ def test_an_operation_of_another_controller_waits_for_its_lease(fleet: Fleet, vm
     time.sleep(4)
     fleet.playbook("reconcile")
     everything_is_in_order(fleet, source)
+
+
+def test_a_long_migration_keeps_its_lease(fleet: Fleet, vm: str) -> None:
+    """Nobody takes over while the VM moves, however short the lease is."""
+    _source, destination = here_and_there(fleet)
+    extra = fleet.directory / "long.yml"
+    options = {"bandwidth": 4}
+    extra.write_text(json.dumps({"vm_migrate_vms": [vm], "vm_migrate_destination": destination, "vm_migrate_options": options, "vm_migrate_lease": 3}))
+    command = ["ansible-playbook", "-i", str(fleet.inventory), "trustedvm.libvirt.migrate", "-e", "@%s" % extra]
+    with subprocess.Popen(command, env=fleet.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, stdin=subprocess.DEVNULL) as run:
+        wait_for("the run's lease", lambda: open_operations(fleet) == 1, 60, 0.05)
+        unfinished = []
+        while run.poll() is None:
+            unfinished += controller_task(fleet, "vm_operation_info", {"unfinished_only": True})["operations"]
+        output = run.communicate(timeout=120)[0]
+    assert run.returncode == 0 and unfinished == [], output
+    everything_is_in_order(fleet, destination)

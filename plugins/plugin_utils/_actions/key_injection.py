@@ -49,9 +49,11 @@ class KeyCarryingAction(ActionBase):
 
     Attributes:
         ITEMS: the module's list option.
+        ITS_OWN: options that only the action reads.
     """
 
     ITEMS: ClassVar[str]
+    ITS_OWN: ClassVar[tuple[str, ...]] = ()
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -69,7 +71,7 @@ class KeyCarryingAction(ActionBase):
         url = take(self._task.args, "registry_url")
         self._options = {"registry_url": url, "state_directory": self._task.args.get("state_directory")}
         hide_values(self._task.args, self.ITEMS)
-        arguments = {name: value for name, value in self._task.args.items() if name not in CONTROLLER_SIDE}
+        arguments = {name: value for name, value in self._task.args.items() if name not in (*CONTROLLER_SIDE, *self.ITS_OWN)}
         public, slots = unload(arguments, self.ITEMS)
         try:
             if not slots:
