@@ -264,29 +264,42 @@ class TestProvision:
         assert {host: fleet.left_on(host) for host in fleet.hosts} == {"a": EMPTY, "b": EMPTY}
 
 
+def describe_unmovable(fleet: Fleet, name: str) -> dict[str, Any]:
+    """A VM that fails on b only once QEMU opens its console there, after the secret was made."""
+    fleet.on("a", "mkdir", "-p", "/srv/local/only-here")
+    fleet.on("b", "mkdir", "-p", "/srv/local/only-here/console.log")
+    return describe(name, console={"path": "/srv/local/only-here/console.log"})
+
+
 class TestMigrate:
     def test_m4_the_secret_that_the_run_made_goes_when_the_vm_does_not_arrive(self, fleet: Fleet) -> None:
-        fleet.on("a", "mkdir", "-p", "/srv/local/only-here")
-        provision(fleet, describe("t5", console={"path": "/srv/local/only-here/console.log"}))
+        provision(fleet, describe_unmovable(fleet, "t5"))
         run = migrate(fleet, "t5", ok=False)
-        assert "only-here" in run.output
+        assert "only-here" in run.output and "could not be migrated" in run.output, "libvirt tried it"
         assert running_on(fleet, "t5") == ["a"] and owner(fleet, "t5") == "a"
         assert fleet.left_on("b") == EMPTY
         destroy(fleet, "t5")
 
     def test_m4_a_secret_that_was_there_before_stays(self, fleet: Fleet) -> None:
-        fleet.on("a", "mkdir", "-p", "/srv/local/only-here")
-        provision(fleet, describe("t6", console={"path": "/srv/local/only-here/console.log"}))
+        provision(fleet, describe_unmovable(fleet, "t6"))
         secret = fleet.left_on("a")["secrets"][0]
         xml = fleet.virsh("a", "secret-dumpxml", secret).stdout
         value = fleet.on("a", "cat", "/etc/libvirt/secrets/%s.base64" % secret).strip()
         fleet.on("b", "sh", "-c", "cat > /root/secret.xml <<'X'\n%s\nX\n" % xml)
         fleet.virsh("b", "secret-define", "/root/secret.xml")
         fleet.virsh("b", "secret-set-value", secret, "--base64", value)
-        migrate(fleet, "t6", ok=False)
+        assert "could not be migrated" in migrate(fleet, "t6", ok=False).output
         assert fleet.left_on("b")["secrets"] == [secret]
         fleet.virsh("b", "secret-undefine", secret)
         destroy(fleet, "t6")
+
+    def test_m4_what_the_preflight_tells_comes_before_any_secret(self, fleet: Fleet) -> None:
+        fleet.on("a", "mkdir", "-p", "/srv/local/nowhere-else")
+        provision(fleet, describe("t8", console={"path": "/srv/local/nowhere-else/console.log"}))
+        run = migrate(fleet, "t8", ok=False)
+        assert "destination_log_directory_missing" in run.output and "could not be migrated" not in run.output
+        assert running_on(fleet, "t8") == ["a"] and fleet.left_on("b") == EMPTY
+        destroy(fleet, "t8")
 
     def test_m3_another_uuid_for_the_usage_is_an_error_with_a_remedy(self, fleet: Fleet, vm: str) -> None:
         uuid = fleet.on("a", "virsh", "domuuid", vm).strip()
