@@ -39,11 +39,12 @@ MOVES = [
 def vm(fleet: Fleet) -> Iterator[str]:
     """One running VM for all tests here; each leaves it running somewhere."""
     provision(fleet, describe(VM))
-    seen = [""]
+    # What the volume is made from: the firmware has not begun as long as nothing else is in it.
+    seen = [fleet.on("a", "sha256sum", "/usr/share/OVMF/OVMF_VARS_4M.fd").split()[0]]
 
     def settled() -> bool:
         seen.append(nvram_of(fleet, "a"))
-        return seen[-1] == seen[-2]
+        return seen[0] != seen[-1] == seen[-2]
 
     wait_for("the end of the firmware's first start", settled, 60, 3)
     yield VM

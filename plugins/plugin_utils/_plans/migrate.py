@@ -28,7 +28,7 @@ def plan(
     """vm_migrate items for the VMs that this host owns and that are not yet where they should be.
 
     Returns:
-        ``preflight``, with a reference to the key that is tried on the TPM state, and ``moves``, which need no key.
+        ``claims``, the vm_operation items; ``preflight``, with a reference to the key that is tried on the TPM state, and ``moves``, which need no key.
 
     Raises:
         ControllerError: ``destination_unknown``, ``unencrypted_vtpm_refused`` (M5).
@@ -45,6 +45,7 @@ def plan(
     refuse_unencrypted(moving, allow_unencrypted_vtpm)
     moves = [{"clean_source": True, **(options or {}), "vm": each["uuid"], "provided_secrets": _secret_uuids(each)} for each in moving]
     return {
+        "claims": [{"vm": each["uuid"], "expect": {"host": each["host"], "generation": each["generation"]}} for each in moving],
         "preflight": [{**move, "resource_key": _key(move["vm"])} if move["provided_secrets"] else move for move in moves],
         "moves": moves,
     }

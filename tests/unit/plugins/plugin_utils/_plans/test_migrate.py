@@ -30,7 +30,12 @@ def outcome(migrated, **more):
 def test_each_host_moves_what_it_owns():
     records = [record(), record("web2", OTHER, "hv2")]
     assert [item["vm"] for item in migrate.plan(records, "hv1", "hv2", HOSTS)["moves"]] == [UUID]
-    assert migrate.plan(records, "hv2", "hv2", HOSTS) == {"preflight": [], "moves": []}
+    assert migrate.plan(records, "hv2", "hv2", HOSTS) == {"claims": [], "preflight": [], "moves": []}
+
+
+def test_what_is_claimed_is_what_was_planned_on():
+    (claim,) = migrate.plan([record()], "hv1", "hv2", HOSTS)["claims"]
+    assert claim == {"vm": UUID, "expect": {"host": "hv1", "generation": record()["generation"]}}
 
 
 def test_options_reach_every_item():
