@@ -43,6 +43,7 @@ class FilterModule:
             "destroy_plan": destroy.plan,
             "destroy_outcome": destroy.outcome,
             "migrate_plan": migrate.plan,
+            "migrate_moves": migrate.moves,
             "migrate_secrets": migrate.secrets,
             "migrate_outcome": migrate.outcome,
             "migrate_operations": journal.operations,

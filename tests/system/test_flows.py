@@ -119,6 +119,23 @@ def test_check_mode_predicts_and_the_second_run_changes_nothing(fleet: Fleet) ->
     assert fleet.left_on("b") == EMPTY and not any(fleet.registry_rows().values())
 
 
+def test_a_vm_that_is_off_moves_cold_and_starts_there(fleet: Fleet, vm: str) -> None:
+    """With its TPM state and NVRAM, byte by byte; check mode foretells it, and a second run changes nothing."""
+    stop(fleet, vm)
+    files = fleet.left_on("a")
+    before = [fleet.on("a", "sha256sum", files[kind][0]).split()[0] for kind in ("tpm_states", "nvram")]
+    predicted = migrate(fleet, vm, check=True)
+    assert fleet.left_on("a") == files and fleet.left_on("b") == EMPTY
+    done = migrate(fleet, vm)
+    assert predicted.changes == done.changes and done.changed > 0
+    assert fleet.left_on("a") == EMPTY
+    assert [fleet.on("b", "sha256sum", fleet.left_on("b")[kind][0]).split()[0] for kind in ("tpm_states", "nvram")] == before
+    assert running_on(fleet, vm) == [] and owner(fleet, vm) == "b"
+    assert migrate(fleet, vm).changed == 0
+    start(fleet, vm)
+    assert running_on(fleet, vm) == ["b"]
+
+
 class TestStart:
     def test_m7_a_secret_that_vanished_comes_back_from_the_key(self, fleet: Fleet, vm: str) -> None:
         stop(fleet, vm)

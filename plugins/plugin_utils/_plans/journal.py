@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any, Mapping, Optional, Sequence
 
 from .descriptions import Record
-from .results import Result, succeeded
+from .results import Result, place, succeeded
 
 Item = dict[str, Any]
 # Of the options only these matter to whoever goes on, and none of them can hold a key.
@@ -74,14 +74,14 @@ def closings(
         undone: whether all that had to be undone was.
         failure: the first error of the run.
     """
-    places = {result.get("uuid"): _place(result) for result in migrated}
+    places = {result.get("uuid"): place(result) for result in migrated}
     items = []
     for result in succeeded(opened):
         operation = result.get("operation") or {}
-        place = places.get(operation.get("vm"), "unknown" if attempted else "source")
-        if place == "destination":
+        where = places.get(operation.get("vm"), "unknown" if attempted else "source")
+        if where == "destination":
             items.append(_closing(result, recorded, "done", failure))
-        elif place == "source":
+        elif where == "source":
             items.append(_closing(result, undone, "failed", failure))
         else:
             items.append(_closing(result, False, "failed", failure))
@@ -93,10 +93,3 @@ def _closing(result: Result, certain: bool, outcome: str, failure: Optional[str]
         return {"vm": result["vm"], "state": "released", "message": failure or "the run could not see where the VM is"}
     message = {"message": failure} if failure and outcome != "done" else {}
     return {"vm": result["vm"], "state": "closed", "outcome": outcome, **message}
-
-
-def _place(result: Result) -> str:
-    """Where a VM is, by vm_migrate's result of it."""
-    if not result.get("failed"):
-        return "destination"
-    return str(result.get("running_on") or "unknown")

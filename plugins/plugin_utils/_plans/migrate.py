@@ -8,11 +8,11 @@ from typing import Any, Mapping, Optional, Sequence
 
 from .._core.errors import ControllerError
 from .descriptions import Record
-from .results import created, failed, succeeded
+from .results import created, failed, place, succeeded
 from .start import refuse_unencrypted
 
 Item = dict[str, Any]
-# vm_migrate's outcomes of a VM that runs at the destination: moved by this run, or by one that did not get to the registry.
+# vm_migrate's outcomes of a VM that is at the destination: moved by this run, or by one that did not get to the registry.
 ARRIVED = ("migrated", "already_there", "cleaned")
 Result = Mapping[str, Any]
 
@@ -24,11 +24,13 @@ def plan(
     known_hosts: Sequence[str],
     options: Optional[Mapping[str, Any]] = None,
     allow_unencrypted_vtpm: bool = False,
+    mode: str = "auto",
 ) -> dict[str, list[Item]]:
     """vm_migrate items for the VMs that this host owns and that are not yet where they should be.
 
     Returns:
-        ``claims``, the vm_operation items; ``preflight``, with a reference to the key that is tried on the TPM state, and ``moves``, which need no key.
+        ``claims``, the vm_operation items; ``preflight``, with a reference to the key that is tried on the TPM state, and ``moves``,
+        which need no key while the VM runs.
 
     Raises:
         ControllerError: ``destination_unknown``, ``unencrypted_vtpm_refused`` (M5).
@@ -43,12 +45,18 @@ def plan(
         )
     moving = [record for record in records if record["host"] == host and host != destination]
     refuse_unencrypted(moving, allow_unencrypted_vtpm)
-    moves = [{"clean_source": True, **(options or {}), "vm": each["uuid"], "provided_secrets": _secret_uuids(each)} for each in moving]
+    moves = [{"clean_source": True, "mode": mode, **(options or {}), "vm": each["uuid"], "provided_secrets": _secret_uuids(each)} for each in moving]
     return {
         "claims": [{"vm": each["uuid"], "expect": {"host": each["host"], "generation": each["generation"]}} for each in moving],
         "preflight": [{**move, "resource_key": _key(move["vm"])} if move["provided_secrets"] else move for move in moves],
         "moves": moves,
     }
+
+
+def moves(plan_: Mapping[str, Sequence[Item]], preflight: Sequence[Result]) -> list[Item]:
+    """The items that really move. Where TPM state is copied, the key is tried on the copy too."""
+    cold = {result["uuid"] for result in succeeded(preflight) if result.get("mode") == "cold"}
+    return [looked if move["vm"] in cold else move for move, looked in zip(plan_["moves"], plan_["preflight"])]
 
 
 def _secret_uuids(record: Record) -> list[str]:
@@ -112,14 +120,14 @@ def outcome(
 def _commit(migrated: Sequence[Result], records: Sequence[Record], destination: str) -> list[Item]:
     """vm_record items: a compare-and-set from the owner and generation that the run began with (S2's form).
 
-    A VM that arrived and then failed a check belongs to the destination all the same: there it runs.
+    A VM that arrived and then failed a check belongs to the destination all the same: there it is.
     """
     known = {record["uuid"]: record for record in records}
     return [
         {
             "uuid": result["uuid"],
             "host": destination,
-            "vm_state": "running",
+            "vm_state": "stopped" if result.get("mode") == "cold" else "running",
             "expect": {"host": known[result["uuid"]]["host"], "generation": known[result["uuid"]]["generation"]},
         }
         for result in migrated
@@ -128,7 +136,7 @@ def _commit(migrated: Sequence[Result], records: Sequence[Record], destination: 
 
 
 def _arrived(result: Result) -> bool:
-    return result.get("running_on") == "destination" if result.get("failed") else result["outcome"] in ARRIVED
+    return place(result) == "destination" if result.get("failed") else result["outcome"] in ARRIVED
 
 
 def _undo(
@@ -142,7 +150,7 @@ def _undo(
     A VM of which it is not known where it runs keeps everything: without its secret it could not be started again.
     """
     arrived = {result["uuid"] for result in succeeded(migrated)}
-    stayed = {result["uuid"] for result in failed(migrated) if result.get("running_on") == "source"}
+    stayed = {result["uuid"] for result in failed(migrated) if place(result) == "source"}
     planned = {result["uuid"]: result for result in succeeded(preflight)}
     keep = set(planned) - stayed if attempted else arrived
     keep_secrets = {secret["uuid"] for uuid in keep if uuid in planned for secret in planned[uuid]["secrets"]}

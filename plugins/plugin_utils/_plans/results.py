@@ -20,3 +20,14 @@ def failed(results: Sequence[Result] | None) -> list[Result]:
 def created(results: Sequence[Result] | None) -> list[Result]:
     """The items that did not exist before the task."""
     return [result for result in succeeded(results) if result.get("outcome") == "created"]
+
+
+def place(result: Result) -> str:
+    """Where vm_migrate's result says that a VM is: ``source``, ``destination``, ``both`` or ``unknown``.
+
+    A VM that is off is where it is defined.
+    """
+    if not result.get("failed"):
+        return "destination"
+    runs = result.get("running_on") or "unknown"
+    return str(result.get("defined_on") or "unknown") if runs == "neither" else str(runs)

@@ -150,3 +150,21 @@ class TestUndo:
 
     def test_m4_removed_if_the_migration_was_never_begun(self):
         assert self.undo([], attempted=False)["secrets"] == [{"uuid": SECRET["uuid"], "state": "absent"}]
+
+
+def test_a_vm_that_is_off_moves_with_its_key_and_stays_off():
+    plan = migrate.plan([record(), record("web2", OTHER)], "hv1", "hv2", HOSTS)
+    cold, live = migrate.moves(plan, [{**preflight(), "mode": "cold"}, {**preflight(OTHER), "mode": "live"}])
+    assert cold["resource_key"] == {"resource_type": "vtpm", "vm": UUID, "purpose": "migrate"} and "resource_key" not in live
+    assert {move["mode"] for move in plan["moves"]} == {"auto"}
+    assert outcome([moved(mode="cold", running_on="neither")])["records"][0]["vm_state"] == "stopped"
+
+
+def test_m4_a_cold_migration_that_failed_is_judged_by_where_the_vm_is_defined():
+    made = [{"uuid": SECRET["uuid"], "outcome": "created"}]
+    fails = {"uuid": UUID, "failed": True, "running_on": "neither", "leftovers": []}
+    stayed = outcome([{**fails, "defined_on": "source"}], secret_results=made)
+    assert stayed["records"] == [] and stayed["undo"]["secrets"] == [{"uuid": SECRET["uuid"], "state": "absent"}]
+    for where in ("destination", "both", "unknown", None):
+        assert outcome([{**fails, "defined_on": where}], secret_results=made)["undo"]["secrets"] == []
+    assert outcome([{**fails, "mode": "cold", "defined_on": "destination"}])["records"][0]["vm_state"] == "stopped"
