@@ -20,7 +20,7 @@ from .sharing import Sharing, exists_there
 from .survey import Survey
 
 # How long libvirt on the destination has to remove a VM that did not arrive, and its TPM state.
-CLEANUP_SECONDS = 3.0
+CLEANUP_SECONDS = 10.0
 
 # The reason in the name of a TPM state that moved away, between its renaming and its deletion.
 REMOVED = "removed"
