@@ -313,8 +313,9 @@ class FakeHost(HostResources):
     def touch(self, what: str) -> None:
         """Each call that could fail or be the last one of a killed run is counted."""
         self.calls_made.append(what)
-        if len(self.calls_made) == self.fail_at and self.failure is not None:
-            raise self.failure
+        failure = self.failure
+        if len(self.calls_made) == self.fail_at and isinstance(failure, BaseException):
+            raise failure
 
     def defineXMLFlags(self, xml: str, flags: int = 0) -> FakeDomain:
         self.touch("defineXMLFlags")

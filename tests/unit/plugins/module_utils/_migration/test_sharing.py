@@ -170,7 +170,11 @@ def test_pools_that_killed_runs_left_are_removed_once_they_are_old():
     old, young, other = (StrayPool(name) for name in ("trustedvm-probe-1000-ab", "trustedvm-probe-%d-ab" % time.time(), "default"))
     host = SimpleNamespace(listAllStoragePools=lambda flags: [old, young, other])
     remove_strays(host)
-    old.destroy = lambda: (_ for _ in ()).throw(libvirt_error(libvirt.VIR_ERR_NO_STORAGE_POOL, "no storage pool"))
+
+    def gone():
+        raise libvirt_error(libvirt.VIR_ERR_NO_STORAGE_POOL, "no storage pool")
+
+    old.destroy = gone
     remove_strays(host)
     assert (old.destroyed, young.destroyed, other.destroyed) == (True, False, False)
 
