@@ -51,6 +51,10 @@ def _values(names: list[str]) -> str:
     return "".join("<value>%s</value>" % name for name in names)
 
 
+def _raise(error: BaseException) -> None:
+    raise error
+
+
 class FakeDomain(DomainResources):
     """A virDomain of one host."""
 
@@ -313,9 +317,8 @@ class FakeHost(HostResources):
     def touch(self, what: str) -> None:
         """Each call that could fail or be the last one of a killed run is counted."""
         self.calls_made.append(what)
-        failure = self.failure
-        if len(self.calls_made) == self.fail_at and isinstance(failure, BaseException):
-            raise failure
+        if len(self.calls_made) == self.fail_at and self.failure is not None:
+            _raise(self.failure)
 
     def defineXMLFlags(self, xml: str, flags: int = 0) -> FakeDomain:
         self.touch("defineXMLFlags")

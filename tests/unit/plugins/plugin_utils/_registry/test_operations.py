@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -119,11 +118,8 @@ def _begin(argument):
 
 
 def _take_over(argument):
-    url, number = argument
+    url, number, found = argument
     with open_registry(url, create=True) as registry:
-        with registry.read() as session:
-            found = session.operations.get("op-1")
-        time.sleep(0.2)  # all have read the same before the first writes
         try:
             with registry.write() as session:
                 session.operations.take_over(found, "run-%d" % number, BOB, 60)
@@ -138,8 +134,9 @@ def test_of_many_that_begin_at_once_one_gets_the_vm(registry_url, registry, at_o
 
 
 def test_of_many_that_take_over_at_once_one_gets_it(registry_url, registry, at_once):
-    begun(registry, lease=-1)
-    answers = at_once(_take_over, [(registry_url, number) for number in range(10, 16)])
+    """All have read the same before the first writes."""
+    found = begun(registry, lease=-1)
+    answers = at_once(_take_over, [(registry_url, number, found) for number in range(10, 16)])
     assert sorted(answers) == ["lease_lost"] * 5 + ["taken"]
 
 
