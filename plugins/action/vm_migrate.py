@@ -8,7 +8,7 @@ from typing import Any, Optional
 
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._actions.key_injection import KeyCarryingAction
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._actions.settings import resolve_settings
-from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.lease_keeper import LeaseKeeper
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.lease_keeper import LeaseKeeper, lease_seconds
 
 DEFAULT_LEASE = 300
 
@@ -22,7 +22,7 @@ class ActionModule(KeyCarryingAction):
         if not run or self._task.check_mode:
             return super()._run_module(arguments, task_vars)
         settings = resolve_settings(self._options, task_vars or {}, self._templar.template)
-        with LeaseKeeper(settings.registry_url, str(run), int(self._task.args.get("lease") or DEFAULT_LEASE)) as keeper:
+        with LeaseKeeper(settings.registry_url, str(run), lease_seconds(self._task.args.get("lease", DEFAULT_LEASE))) as keeper:
             result = super()._run_module(arguments, task_vars)
         if keeper.problem is not None:
             # What the hosts did stands; the run's next word to the registry tells whether it still has the VMs.

@@ -10,6 +10,7 @@ from typing import Any, Mapping
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._actions.base import ConvergingAction
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._actions.items import ItemSpec
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._core import holder
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.lease_keeper import lease_seconds
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.operations import OperationPlanner, operation_subject
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.runner import Item, Planner
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.engine import Session
@@ -39,6 +40,8 @@ class ActionModule(ConvergingAction):
     SPEC = ItemSpec("operations", ("vm",), OPTIONS, required=("run",))
 
     def planner(self, session: Session, items: list[Item]) -> Planner:
+        for item in items:
+            lease_seconds(item["lease"])
         return OperationPlanner(session, items, current_holder()).plan
 
     def subject(self, item: Item) -> Mapping[str, Any]:

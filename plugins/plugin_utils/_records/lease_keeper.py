@@ -5,13 +5,28 @@
 from __future__ import annotations
 
 import threading
-from typing import Optional
+from typing import Any, Optional
 
 from .._core.errors import ControllerError
 from .._registry.engine import open_registry
 
 # A lease is renewed often enough that two renewals may fail before it ends.
 RENEWALS_PER_LEASE = 3
+
+
+def lease_seconds(value: Any) -> int:
+    """A lease as an option says it.
+
+    Raises:
+        ControllerError: ``invalid_options``: a lease of no length holds nothing, and would be renewed without a pause.
+    """
+    try:
+        seconds = int(value)
+    except (TypeError, ValueError):
+        seconds = 0
+    if seconds < 1:
+        raise ControllerError("invalid_options", "A lease cannot be that long", found=repr(value), wanted="a number of seconds, 1 or more")
+    return seconds
 
 
 class LeaseKeeper:

@@ -16,7 +16,8 @@ pytest.importorskip("sqlalchemy")
 pytest.importorskip("cryptography")
 
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._core import holder as processes
-from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.lease_keeper import LeaseKeeper
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._core.errors import ControllerError
+from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.lease_keeper import LeaseKeeper, lease_seconds
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._records.operations import read_operations
 from ansible_collections.trustedvm.libvirt.plugins.plugin_utils._registry.operation_records import Holder
 from ansible_collections.trustedvm.libvirt.tests.unit.plugins.plugin_utils.controllers import OTHER, VM, one, predicted_and_done
@@ -131,10 +132,19 @@ def test_a_lease_is_renewed_while_a_task_works(ready):
 def test_a_keeper_whose_vm_was_taken_over_stops_without_a_word_to_the_vm(ready):
     ready.operations({**RUN, "lease": -1})
     ready.operations({**RUN, "run": "run-2", "state": "taken_over"})
+    before = listed(ready)
     with LeaseKeeper(ready.url, RUN["run"], 1) as keeper:
         time.sleep(0.8)
     assert keeper.problem is None, "it renews what its run has, which is nothing"
-    assert [found["run"] for found in listed(ready)] == ["run-2"]
+    assert listed(ready) == before and before[0]["run"] == "run-2", "another run's lease is neither longer nor shorter for it"
+
+
+@pytest.mark.parametrize("value", [0, -5, "soon", None, "", []])
+def test_a_lease_that_holds_nothing_is_refused(value):
+    with pytest.raises(ControllerError) as caught:
+        lease_seconds(value)
+    assert caught.value.code == "invalid_options" and repr(value) in str(caught.value)
+    assert lease_seconds("300") == 300
 
 
 def test_a_registry_that_is_away_does_not_end_the_task(tmp_path):
